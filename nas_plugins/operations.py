@@ -1,0 +1,109 @@
+"""Operations that the published cell spaces share.
+
+Sources: Liu et al. 2019 (DARTS), quark0/darts@f276dd3 cnn/operations.py; Dong & Yang 2020
+(NAS-Bench-201). All take and give tensors of shape ``(batch, channels, height, width)``;
+a stride of 2 halves height and width, rounding up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "DilatedConv",
+    "FactorizedReduce",
+    "PoolBN",
+    "ReLUConvBN",
+    "SeparableConv",
+    "Zero",
+]
+
+
+class ReLUConvBN(nn.Sequential):
+    """ReLU, convolution without bias, batch normalisation."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, affine: bool = True
+    ) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+
+class DilatedConv(nn.Sequential):
+    """ReLU, depthwise convolution with dilation 2, pointwise convolution, batch norm."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, affine: bool = True
+    ) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(c_in, c_in, kernel, stride, kernel - 1, dilation=2, groups=c_in, bias=False),
+            nn.Conv2d(c_in, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+
+class SeparableConv(nn.Sequential):
+    """Depthwise-separable convolution, applied twice as in NASNet; the first has the stride."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, affine: bool = True
+    ) -> None:
+        super().__init__(
+            *_depthwise_separable(c_in, c_in, kernel, stride, affine),
+            *_depthwise_separable(c_in, c_out, kernel, 1, affine),
+        )
+
+
+def _depthwise_separable(
+    c_in: int, c_out: int, kernel: int, stride: int, affine: bool
+) -> list[nn.Module]:
+    return [
+        nn.ReLU(),
+        nn.Conv2d(c_in, c_in, kernel, stride, kernel // 2, groups=c_in, bias=False),
+        nn.Conv2d(c_in, c_out, 1, bias=False),
+        nn.BatchNorm2d(c_out, affine=affine),
+    ]
+
+
+class PoolBN(nn.Sequential):
+    """3x3 ``max`` or ``avg`` pooling, then batch norm without parameters where asked."""
+
+    def __init__(self, kind: str, channels: int, stride: int = 1, *, norm: bool = True) -> None:
+        pool: nn.Module
+        if kind == "avg":
+            pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+        else:
+            pool = nn.MaxPool2d(3, stride, 1)
+        super().__init__(pool, *([nn.BatchNorm2d(channels, affine=False)] if norm else []))
+
+
+class FactorizedReduce(nn.Module):
+    """Halve the resolution by two shifted stride-2 pointwise convolutions, concatenated."""
+
+    def __init__(self, c_in: int, c_out: int, *, affine: bool = True) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(c_out, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(x)
+        # Shift by one pixel; padding keeps odd sizes equal on both sides.
+        shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+
+
+class Zero(nn.Module):
+    """The operation ``none``: zeros, at the strided resolution."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])

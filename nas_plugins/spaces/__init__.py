@@ -1,0 +1,89 @@
+"""Published search spaces, one file each, found by name.
+
+:func:`load` also takes ``package.module:callable`` or ``path/to/file.py:callable``, where
+the callable returns a :class:`~nas_plugins.SearchSpace`, so that commands and hosts which
+start in another process reach a space of the user's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nas_plugins.errors import NasPluginsError
+from nas_plugins.space import SearchSpace
+
+__all__ = ["REGISTRY", "SpaceNameError", "load"]
+
+REGISTRY = {
+    "nas_bench_201": "nas_bench_201:nas_bench_201",
+}
+"""Name to ``module:function``, the module relative to this package."""
+
+
+class SpaceNameError(NasPluginsError, ValueError):
+    """No space has this name, or it does not take these options."""
+
+
+def load(name: str, **options: Any) -> SearchSpace:
+    """Make a space from its name.
+
+    Args:
+        name: A registered name, ``package.module:callable``, or ``file.py:callable``.
+        options: Passed to the callable.
+
+    Raises:
+        SpaceNameError: Nothing there, not a space, or an unknown option.
+    """
+    function = _resolve(name)
+    known = inspect.signature(function).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    unknown = [] if open_ended else sorted(set(options) - set(known))
+    if unknown:
+        raise SpaceNameError(
+            f"space {name!r} has no option {unknown[0]!r}; its options are {list(known)}"
+        )
+    space = function(**options)
+    if not isinstance(space, SearchSpace):
+        raise SpaceNameError(f"{name!r} returned a {type(space).__name__}; expected a SearchSpace")
+    return space
+
+
+def _resolve(name: str) -> Callable[..., Any]:
+    target = REGISTRY.get(name)
+    if target is None and ":" not in name:
+        raise SpaceNameError(
+            f"unknown space {name!r}; expected one of {sorted(REGISTRY)}, "
+            "'package.module:callable' or 'path/to/file.py:callable'"
+        )
+    source, _, attribute = (target or name).rpartition(":")
+    try:
+        if target is not None:
+            module = importlib.import_module(f".{source}", __name__)
+        elif source.endswith(".py"):
+            module = _module_of_file(Path(source))
+        else:
+            module = importlib.import_module(source)
+        function = getattr(module, attribute)
+    except (ImportError, AttributeError, FileNotFoundError) as error:
+        raise SpaceNameError(f"space {name!r} cannot be loaded: {error}") from error
+    if not callable(function):
+        raise SpaceNameError(f"{name!r} is a {type(function).__name__}; expected a callable")
+    return function
+
+
+def _module_of_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path.resolve()}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # children are pickled by this name
+    spec.loader.exec_module(module)
+    return module

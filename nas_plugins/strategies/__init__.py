@@ -1,0 +1,94 @@
+"""Search strategies: ask for an architecture, tell its score; no host, no training.
+
+Strategies are registered by name, which is how the command line, NNI configs and the
+contract suites find them. :func:`create` makes one from its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from nas_plugins.errors import NasPluginsError
+from nas_plugins.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas_plugins.strategies.base import Observation, Score, Strategy
+    from nas_plugins.strategies.deduplicated import Deduplicated
+    from nas_plugins.strategies.grid import GridSearch
+    from nas_plugins.strategies.random import RandomSearch
+    from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
+
+__all__ = [
+    "REGISTRY",
+    "Deduplicated",
+    "GridSearch",
+    "Observation",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "Score",
+    "Strategy",
+    "StrategyNameError",
+    "create",
+    "strategy_class",
+]
+
+REGISTRY = {
+    "grid": "grid:GridSearch",
+    "random": "random:RandomSearch",
+    "regularized_evolution": "regularized_evolution:RegularizedEvolution",
+}
+"""Name to ``module:class``, the module relative to this package."""
+
+_EXPORTS = {
+    **{target.split(":")[1]: target.split(":")[0] for target in REGISTRY.values()},
+    "Deduplicated": "deduplicated",
+    "Observation": "base",
+    "Score": "base",
+    "Strategy": "base",
+}
+
+
+class StrategyNameError(NasPluginsError, ValueError):
+    """No strategy has this name, or it does not take these options."""
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """The class registered under a name, or at ``package.module:Class`` of the user's own."""
+    target = REGISTRY.get(name)
+    if target is None and ":" not in name:
+        raise StrategyNameError(
+            f"unknown strategy {name!r}; expected one of {sorted(REGISTRY)}, or "
+            "'package.module:Class' for a class of your own"
+        )
+    module, _, attribute = (target or name).partition(":")
+    package = __name__ if target else None
+    try:
+        return getattr(
+            importlib.import_module(f".{module}" if target else module, package), attribute
+        )
+    except (ImportError, AttributeError) as error:
+        raise StrategyNameError(f"strategy {name!r} cannot be loaded: {error}") from error
+
+
+def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> Strategy:
+    """Make a strategy from its name.
+
+    Raises:
+        StrategyNameError: Unknown name or option; the message lists the known ones.
+    """
+    cls = strategy_class(name)
+    known = [p for p in inspect.signature(cls).parameters if p not in ("space", "seed")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise StrategyNameError(
+            f"strategy {name!r} has no option {unknown[0]!r}; its options are {known}"
+        )
+    return cls(space, seed=seed, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)

@@ -1,0 +1,149 @@
+"""What a search strategy is: ask for an architecture, tell its score."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Union
+
+import numpy as np
+
+from nas_plugins.architecture import Architecture
+from nas_plugins.errors import ScoreError
+from nas_plugins.space import SearchSpace
+
+__all__ = ["Observation", "Score", "Strategy", "dominates"]
+
+Score = Union[float, tuple[float, ...]]
+"""One number, or one for each objective; higher is better."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One finished evaluation.
+
+    Attributes:
+        architecture: What was evaluated.
+        score: Its worth, higher is better; ``None`` when the evaluation failed.
+        budget: What was spent on it, in whatever unit the host counts; ``None`` for full.
+    """
+
+    architecture: Architecture
+    score: Score | None
+    budget: float | None = None
+
+
+class Strategy(ABC):
+    """Proposes architectures from a space, given the scores of earlier ones.
+
+    The state of a strategy is a pure function of the ordered history of observations, and
+    the proposal of number ``n`` is a pure function of the seed, that history and ``n``.
+    Therefore a process that resumes, or another worker of the same study, continues
+    exactly by telling the history again: no pickles, no side files.
+
+    A subclass writes :meth:`_propose`, and :meth:`_observe` with :meth:`_reset` if it keeps
+    state. It draws from the given generator alone.
+
+    Args:
+        space: Where architectures come from.
+        seed: Source of all randomness.
+
+    Example:
+        >>> from ConfigSpace import ConfigurationSpace
+        >>> from nas_plugins import SearchSpace
+        >>> from nas_plugins.strategies import RandomSearch
+        >>> space = SearchSpace(ConfigurationSpace({"op": ["conv", "pool"]}))
+        >>> strategy = RandomSearch(space, seed=0)
+        >>> architecture = strategy.ask()
+        >>> strategy.tell(architecture, 0.9)
+    """
+
+    multi_objective: ClassVar[bool] = False
+    """Whether scores with several objectives are understood."""
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        self.space = space
+        self.seed = seed
+        self._num_told = 0
+        self._next_number = 0
+        self._reset()
+
+    @property
+    def num_told(self) -> int:
+        """How many observations the state is made of."""
+        return self._num_told
+
+    def ask(self, number: int | None = None, attempt: int = 0) -> Architecture:
+        """Propose the next architecture to evaluate.
+
+        Args:
+            number: Which proposal this is, counted from 0 over the whole study; default:
+                one more than the last. Asking twice for the same number and history gives
+                the same architecture.
+            attempt: Another draw of the same number, for a caller that rejected the last.
+        """
+        if number is None:
+            number = self._next_number
+        self._next_number = number + 1
+        rng = np.random.default_rng((self.seed, number, attempt))
+        return self._propose(number, rng)
+
+    def tell(
+        self, architecture: Architecture, score: Score | None, *, budget: float | None = None
+    ) -> None:
+        """Add one observation; any architecture of the space may be told, asked for or not.
+
+        Args:
+            architecture: What was evaluated.
+            score: Higher is better; ``None`` for an evaluation that failed.
+            budget: What was spent on it.
+
+        Raises:
+            ScoreError: The score is NaN or infinite; the state is unchanged.
+            ArchitectureError: Not of this space; the state is unchanged.
+        """
+        self.space.validate(architecture)
+        self._observe(Observation(architecture, self._checked(architecture, score), budget))
+        self._num_told += 1
+        self._next_number = max(self._next_number, self._num_told)
+
+    def replay(self, history: Iterable[Observation]) -> None:
+        """Forget everything, then observe a history: how a strategy resumes."""
+        self._num_told = self._next_number = 0
+        self._reset()
+        for observation in history:
+            self.tell(observation.architecture, observation.score, budget=observation.budget)
+
+    @abstractmethod
+    def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
+        """The proposal of this number; draws from ``rng`` alone and changes no state."""
+
+    def _observe(self, observation: Observation) -> None:
+        """Take an observation into the state; cheap, since resuming repeats it."""
+
+    def _reset(self) -> None:
+        """Set the state to that of an empty history; called by the constructor."""
+
+    def _checked(self, architecture: Architecture, score: Score | None) -> Score | None:
+        if score is None:
+            return None
+        several = isinstance(score, (tuple, list))
+        if several and not self.multi_objective:
+            raise ScoreError(
+                f"{type(self).__name__} takes one score per architecture, got {score!r}: "
+                "combine the objectives into one number first"
+            )
+        values = tuple(float(s) for s in score) if several else (float(score),)  # type: ignore[union-attr, arg-type]
+        if not all(math.isfinite(value) for value in values):
+            raise ScoreError(
+                f"score of architecture {architecture.id} is {score!r}; expected finite "
+                "numbers. Tell a failed evaluation as None"
+            )
+        return values if several else values[0]
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Pareto dominance, higher is better: nowhere worse and somewhere better."""
+    return all(a >= b for a, b in zip(first, second)) and any(a > b for a, b in zip(first, second))

@@ -1,0 +1,386 @@
+"""The mix reading: all candidates in one network, behind gates that a mutator drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ConfigSpace.hyperparameters import Hyperparameter
+from torch import Tensor, nn
+
+from nas_plugins.architecture import Architecture, Choice
+from nas_plugins.choices import (
+    Builder,
+    Choose,
+    Factory,
+    Merge,
+    call_block,
+    call_factory,
+)
+from nas_plugins.decision import INPUT_SEPARATOR
+from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+
+if TYPE_CHECKING:
+    from nas_plugins.space import SearchSpace
+
+__all__ = ["Gate", "MixedInputs", "MixedLayer", "MixedRepeat", "Supernet"]
+
+
+class Gate:
+    """How the candidates of one decision are mixed at present; shared wherever it appears.
+
+    A mutator writes a gate before a forward pass, mixed modules read it. The usual forms:
+
+    ====================  ===============================  =============================
+    mixture (DARTS)       ``mix(softmax(alpha))``          every candidate runs
+    one path              ``select(3)``                    one runs, exactly as in a child
+    sampled with gradient ``mix(one_hot, indices=(3,))``   one runs, scaled by its weight
+    two paths (Proxyless) ``mix(weights, indices=(1, 4))`` two run
+    path dropout          ``select(0, 2, 5)``              a subset runs, unscaled
+    ====================  ===============================  =============================
+
+    Args:
+        label: The decision.
+        choices: Names of the candidates, of the edges (``inputs``), or the depths (``repeat``).
+        verb: ``layer``, ``inputs`` or ``repeat``.
+        num_derivable: How many of the choices an architecture may take; those after are
+            in the mixture only.
+
+    Attributes:
+        indices: The candidates that run, ascending.
+        weights: Shape ``(len(choices),)``, one factor per candidate; ``None`` for 1 each.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        choices: Sequence[Choice],
+        verb: str,
+        num_derivable: int | None = None,
+    ) -> None:
+        self.label = label
+        self.choices = tuple(choices)
+        self.verb = verb
+        self.num_derivable = len(self.choices) if num_derivable is None else num_derivable
+        self.indices: tuple[int, ...] = tuple(range(len(self.choices)))
+        self.weights: Tensor | None = None
+
+    def mix(self, weights: Tensor, indices: Sequence[int] | None = None) -> None:
+        """Scale candidates by ``weights``; run only ``indices`` where given.
+
+        Args:
+            weights: Shape ``(len(choices),)``; may require grad.
+            indices: Candidates that run; default all.
+        """
+        if weights.shape != (len(self.choices),):
+            raise UnsupportedSpaceError(
+                f"weights of gate {self.label!r} have shape {tuple(weights.shape)}; expected "
+                f"({len(self.choices)},), one for each of {list(self.choices)}"
+            )
+        self._run(range(len(self.choices)) if indices is None else indices)
+        self.weights = weights
+
+    def select(self, *indices: int) -> None:
+        """Run these candidates, each with weight one."""
+        self._run(indices)
+        self.weights = None
+
+    def _run(self, indices: Sequence[int]) -> None:
+        if any(not 0 <= i < len(self.choices) for i in indices):
+            raise UnsupportedSpaceError(
+                f"gate {self.label!r} has candidates 0 to {len(self.choices) - 1}, "
+                f"got {list(indices)}"
+            )
+        self.indices = tuple(sorted(indices))
+
+    def sum(self, output: Callable[[int], Tensor]) -> Tensor | None:
+        """Weighted sum of ``output(i)`` over the candidates that run; ``None`` of none."""
+        total: Tensor | None = None
+        for i in self.indices:
+            out = output(i)
+            if self.weights is not None:
+                out = out * self.weights[i]
+            total = out if total is None else total + out
+        return total
+
+    def __repr__(self) -> str:
+        return f"Gate({self.label!r}, {list(self.choices)}, runs {list(self.indices)})"
+
+
+class MixedLayer(nn.Module):
+    """All candidates of a ``layer`` decision, summed as the gate says."""
+
+    def __init__(self, gate: Gate, candidates: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.gate = gate
+        self.candidates = nn.ModuleDict(candidates)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        candidates = list(self.candidates.values())
+        total = self.gate.sum(lambda i: candidates[i](*args, **kwargs))
+        if total is None:
+            raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no candidate")
+        return total
+
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
+        """Of the chosen candidate: its key here, its key in the child, the module."""
+        name = str(architecture[self.gate.label])
+        yield f"candidates.{name}.", "", self.candidates[name]
+
+
+class MixedInputs(nn.Module):
+    """All edges of an ``inputs`` decision, summed or averaged as the gate says."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        edges: Mapping[str, nn.Module],
+        num_chosen: int | None,
+        required: Sequence[str],
+        merge: Merge,
+    ) -> None:
+        super().__init__()
+        self.gate = gate
+        self.edges = nn.ModuleDict(edges)
+        self.num_chosen = num_chosen
+        self.required = tuple(required)
+        self.merge = merge
+
+    def forward(self, states: list[Tensor]) -> Tensor:
+        gate, edges = self.gate, list(self.edges.values())
+        total = gate.sum(lambda i: edges[i](states[i]))
+        if total is None:
+            return torch.zeros_like(states[0])
+        if self.merge == "mean":
+            count = len(gate.indices) if gate.weights is None else gate.weights.sum()
+            return total / count
+        return total
+
+    def chosen(self, architecture: Architecture) -> list[str]:
+        """Names of the edges an architecture connects."""
+        label = self.gate.label
+        if self.num_chosen is None:
+            return [n for n in self.edges if n in self.required or architecture[f"{label}/{n}"]]
+        return str(architecture[label]).split(INPUT_SEPARATOR)
+
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
+        for name in self.chosen(architecture):
+            yield f"edges.{name}.", f"edges.{name}.", self.edges[name]
+
+
+class MixedRepeat(nn.Module):
+    """Blocks in sequence, the outputs at the candidate depths summed as the gate says."""
+
+    def __init__(self, gate: Gate, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.gate = gate
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        depths = self.gate.choices
+        reached = [x]
+        for block in self.blocks[: max((int(depths[i]) for i in self.gate.indices), default=0)]:
+            reached.append(block(reached[-1]))
+        total = self.gate.sum(lambda i: reached[int(depths[i])])
+        if total is None:
+            raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no depth")
+        return total
+
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
+        for i in range(int(architecture[self.gate.label])):
+            yield f"blocks.{i}.", f"{i}.", self.blocks[i]
+
+
+class Mixer(Choose):
+    """Builds every candidate; decisions in ``fixed`` are answered as when building."""
+
+    def __init__(self, fixed: Mapping[str, Choice]) -> None:
+        self.gates: dict[str, Gate] = {}
+        self._fixed = fixed
+        self._builder = Builder(fixed)
+
+    def _gate(self, label: str, choices: Sequence[Choice], verb: str, derivable: int) -> Gate:
+        return self.gates.setdefault(label, Gate(label, choices, verb, derivable))
+
+    def _layer(
+        self, label: str, candidates: dict[str, Factory], only_in_mixture: dict[str, Factory]
+    ) -> nn.Module:
+        if label in self._fixed:
+            return self._builder._layer(label, candidates, only_in_mixture)
+        factories = {**candidates, **only_in_mixture}
+        gate = self._gate(label, list(factories), "layer", len(candidates))
+        return MixedLayer(gate, {n: call_factory(label, n, f) for n, f in factories.items()})
+
+    def _inputs(
+        self,
+        label: str,
+        candidates: dict[str, Factory],
+        num_chosen: int | None,
+        required: list[str],
+        merge: Merge,
+    ) -> nn.Module:
+        asked = [label] if num_chosen else [f"{label}/{n}" for n in candidates if n not in required]
+        if asked and all(a in self._fixed for a in asked):
+            return self._builder._inputs(label, candidates, num_chosen, required, merge)
+        gate = self._gate(label, list(candidates), "inputs", len(candidates))
+        edges = {n: call_factory(label, n, f) for n, f in candidates.items()}
+        return MixedInputs(gate, edges, num_chosen, required, merge)
+
+    def _repeat(
+        self, label: str, block: Callable[[int], nn.Module], depths: list[int]
+    ) -> nn.Module:
+        if label in self._fixed:
+            return self._builder._repeat(label, block, depths)
+        gate = self._gate(label, depths, "repeat", len(depths))
+        return MixedRepeat(gate, [call_block(label, block, i) for i in range(depths[-1])])
+
+    def _value(self, label: str, hyperparameter: Hyperparameter) -> Choice:
+        if label not in self._fixed:
+            raise UnsupportedSpaceError(
+                f"value {label!r} shapes a module, and a supernet holds modules of one shape: "
+                f"fix it with supernet(fixed={{{label!r}: ...}}), or ask for it as a layer "
+                "with one candidate per value"
+            )
+        return self._fixed[label]
+
+
+class Supernet(nn.Module):
+    """All candidates of a space in one network; a path's weights are a child's weights.
+
+    Freshly made it is the plain uniform mixture: each ``layer`` and ``repeat`` averages its
+    candidates, each ``inputs`` takes all its edges. A path gives exactly what the child with
+    the same weights gives.
+
+    Args:
+        space: The space; its network is built with every candidate.
+        fixed: Decisions answered once and for all. Every ``value`` that shapes a module has
+            to be among them.
+        options: Override the space's own options.
+
+    Attributes:
+        gates: Label to :class:`Gate`. An ``inputs`` decision over any subset has one gate,
+            under its own label, for all its edges.
+
+    Raises:
+        UnsupportedSpaceError: A ``value`` is not fixed.
+        ArchitectureError: ``fixed`` names an unknown label or an illegal choice.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, fixed: Mapping[str, Choice] | None = None, **options: Any
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.fixed = dict(fixed or {})
+        for label, choice in self.fixed.items():
+            if label not in space.decisions or not space.decisions[label].allows(choice):
+                raise ArchitectureError(
+                    f"fixed[{label!r}] = {choice!r} is no choice of space {space.name!r}"
+                )
+        assert space.network is not None
+        mixer = Mixer(self.fixed)
+        self.network = space.network(mixer, **{**space.options, **options})
+        self.gates = mixer.gates
+        self.mix_uniformly()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network(*args, **kwargs)
+
+    def mix_uniformly(self) -> None:
+        """Every candidate runs: averaged in ``layer`` and ``repeat``, summed in ``inputs``."""
+        for gate in self.gates.values():
+            if gate.verb == "inputs":
+                gate.select(*range(len(gate.choices)))
+            else:
+                gate.mix(
+                    torch.full((len(gate.choices),), 1.0 / len(gate.choices), device=self._device)
+                )
+
+    def sample(self, rng: Any) -> Architecture:
+        """A random architecture among those whose path this supernet has."""
+        return self.space.sample(rng, given=self.fixed)
+
+    def set_path(self, architecture: Mapping[str, Choice]) -> Architecture:
+        """Make the forward pass that of one architecture; returns it, validated."""
+        architecture = self._validate(architecture)
+        for module in self.network.modules():
+            if isinstance(module, MixedInputs):
+                if module.num_chosen is None:
+                    reachable = any(
+                        f"{module.gate.label}/{n}" in architecture for n in module.edges
+                    )
+                else:
+                    reachable = module.gate.label in architecture
+                if reachable:
+                    names = list(module.edges)
+                    module.gate.select(*(names.index(n) for n in module.chosen(architecture)))
+            elif isinstance(module, (MixedLayer, MixedRepeat)):
+                label = module.gate.label
+                if label in architecture:
+                    module.gate.select(module.gate.choices.index(architecture[label]))
+        return architecture
+
+    def path_state_dict(self, architecture: Mapping[str, Choice]) -> dict[str, Tensor]:
+        """Weights and buffers of one path under the child's own keys; shared, not copied."""
+        architecture = self._validate(architecture)
+        own = self.network.state_dict(keep_vars=True)
+        return {child: own[key].detach() for key, child in _path_keys(self.network, architecture)}
+
+    @torch.no_grad()
+    def load_path_state_dict(
+        self, architecture: Mapping[str, Choice], state_dict: Mapping[str, Tensor]
+    ) -> None:
+        """Write a child's weights into its path; other paths that share them change too.
+
+        Raises:
+            ArchitectureError: The keys are not those of this path.
+        """
+        own = self.path_state_dict(architecture)
+        if own.keys() != state_dict.keys():
+            wrong = sorted(own.keys() ^ state_dict.keys())
+            raise ArchitectureError(
+                f"state dict is not that of this architecture's path: {len(wrong)} keys are "
+                f"missing or too many, such as {wrong[:3]}"
+            )
+        for key, tensor in own.items():
+            tensor.copy_(state_dict[key])
+
+    def child(self, architecture: Mapping[str, Choice], **options: Any) -> nn.Module:
+        """The architecture's child with a copy of its path's weights."""
+        architecture = self._validate(architecture)
+        child = self.space.build(architecture, **options).to(self._device)
+        child.load_state_dict(self.path_state_dict(architecture))
+        return child
+
+    @property
+    def _device(self) -> torch.device:
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def _validate(self, architecture: Mapping[str, Choice]) -> Architecture:
+        valid = self.space.validate(architecture)
+        for label, choice in self.fixed.items():
+            if label in valid and valid[label] != choice:
+                raise ArchitectureError(
+                    f"architecture has {valid[label]!r} at {label!r}, which this supernet "
+                    f"fixed to {choice!r}: it has no such path"
+                )
+        return valid
+
+
+def _path_keys(
+    module: nn.Module, architecture: Architecture, own: str = "", child: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Pairs of (key in the supernet, key in the child) along one path."""
+    if isinstance(module, (MixedLayer, MixedInputs, MixedRepeat)):
+        for own_part, child_part, part in module.path(architecture):
+            yield from _path_keys(part, architecture, own + own_part, child + child_part)
+        return
+    buffers = (n for n in module._buffers if n not in module._non_persistent_buffers_set)
+    for name in [*module._parameters, *buffers]:
+        if getattr(module, name) is not None:
+            yield own + name, child + name
+    for name, part in module._modules.items():  # named_children() hides shared modules
+        if part is not None:
+            yield from _path_keys(part, architecture, f"{own}{name}.", f"{child}{name}.")

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal as OneOf, Union
+from typing import Any, Union
+from typing import Literal as OneOf
 
 import torch
 from ConfigSpace import ConfigurationSpace
@@ -205,7 +206,7 @@ class Choose(ABC):
     ) -> nn.Module: ...
 
     @abstractmethod
-    def _value(self, label: str, hyperparameter: Hyperparameter) -> Choice: ...
+    def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice: ...
 
 
 class MergedInputs(nn.Module):
@@ -227,7 +228,7 @@ class MergedInputs(nn.Module):
         if not self.positions:
             return torch.zeros_like(states[0])
         merged: Tensor | None = None
-        for edge, position in zip(self.edges.values(), self.positions):
+        for edge, position in zip(self.edges.values(), self.positions, strict=True):
             out = edge(states[position])
             merged = out if merged is None else merged + out
         assert merged is not None
@@ -290,7 +291,7 @@ class Builder(Choose):
             raise ArchitectureError(f"depth {depth!r} of {label!r} is not one of {depths}")
         return nn.Sequential(*(call_block(label, block, i) for i in range(int(depth))))
 
-    def _value(self, label: str, hyperparameter: Hyperparameter) -> Choice:
+    def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
         return self._answer(label)
 
 
@@ -315,7 +316,7 @@ def record(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> Con
 
 @dataclass
 class _Entry:
-    hyperparameter: Hyperparameter
+    hyperparameter: Hyperparameter[Any, Any]
     scopes: list[Scope] = field(default_factory=list)
 
 
@@ -365,13 +366,13 @@ class Recorder(Choose):
                 if name in required:
                     call_factory(label, name, candidates[name])
                     continue
-                meta = {"verb": "inputs", "of": label, "edge": name}
+                meta: dict[Hashable, Any] = {"verb": "inputs", "of": label, "edge": name}
                 self._note(_categorical(f"{label}/{name}", [False, True], meta))
                 with self._inside(f"{label}/{name}", {True}):
                     call_factory(label, name, candidates[name])
             return MergedInputs({}, [], merge)
         combinations = _combinations(label, names, num_chosen)
-        meta = {"verb": "inputs", "edges": names}
+        meta: dict[Hashable, Any] = {"verb": "inputs", "edges": names}
         self._note(_categorical(label, list(combinations), meta))
         for name in names:
             with self._inside(label, {c for c, used in combinations.items() if name in used}):
@@ -381,7 +382,7 @@ class Recorder(Choose):
     def _repeat(
         self, label: str, block: Callable[[int], nn.Module], depths: list[int]
     ) -> nn.Module:
-        meta = {"verb": "repeat"}
+        meta: dict[Hashable, Any] = {"verb": "repeat"}
         low, high = depths[0], depths[-1]
         if low == high:
             self._note(Constant(label, low, meta=meta))
@@ -394,12 +395,12 @@ class Recorder(Choose):
                 call_block(label, block, i)
         return nn.Sequential()
 
-    def _value(self, label: str, hyperparameter: Hyperparameter) -> Choice:
+    def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
         self._note(hyperparameter)
         default = hyperparameter.default_value
         return default.item() if hasattr(default, "item") else default
 
-    def _note(self, hyperparameter: Hyperparameter) -> None:
+    def _note(self, hyperparameter: Hyperparameter[Any, Any]) -> None:
         label = hyperparameter.name
         entry = self._entries.setdefault(label, _Entry(hyperparameter))
         if (
@@ -461,7 +462,9 @@ class Recorder(Choose):
         return (*self._shorten(prefix), last)
 
 
-def _categorical(label: str, choices: list[Any], meta: dict[str, Any]) -> Hyperparameter:
+def _categorical(
+    label: str, choices: list[Any], meta: dict[Hashable, Any]
+) -> Hyperparameter[Any, Any]:
     return CategoricalHyperparameter(label, choices, meta=meta)
 
 

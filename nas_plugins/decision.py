@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace
@@ -103,7 +103,7 @@ class Decision:
     ordered: bool = False
     condition: Condition = ALWAYS
     meta: Mapping[str, Any] = field(default_factory=dict)
-    hyperparameter: Hyperparameter | None = field(default=None, compare=False, repr=False)
+    hyperparameter: Hyperparameter[Any, Any] | None = field(default=None, compare=False, repr=False)
 
     # -- membership ---------------------------------------------------------------------
 
@@ -244,8 +244,9 @@ def compile_decisions(config_space: ConfigurationSpace) -> dict[str, Decision]:
     """
     conditions: dict[str, list[Condition]] = {}
     for condition in config_space.conditions:
-        child = getattr(condition, "child", None) or condition.get_children()[0]
-        conditions.setdefault(child.name, []).append(_disjunctive(condition, config_space))
+        conditions.setdefault(_child_name(condition), []).append(
+            _disjunctive(condition, config_space)
+        )
     decisions = {
         hyperparameter.name: _compile(
             hyperparameter, _all_of(conditions.get(hyperparameter.name, []))
@@ -255,7 +256,7 @@ def compile_decisions(config_space: ConfigurationSpace) -> dict[str, Decision]:
     return {label: decisions[label] for label in _parents_first(decisions)}
 
 
-def _compile(hp: Hyperparameter, condition: Condition) -> Decision:
+def _compile(hp: Hyperparameter[Any, Any], condition: Condition) -> Decision:
     meta = dict(hp.meta or {})
     common: dict[str, Any] = {
         "label": hp.name,
@@ -266,17 +267,14 @@ def _compile(hp: Hyperparameter, condition: Condition) -> Decision:
     }
     if isinstance(hp, Constant):
         return Decision(choices=(_scalar(hp.value),), default=_scalar(hp.value), **common)
-    if isinstance(hp, (CategoricalHyperparameter, OrdinalHyperparameter)):
-        ordered = isinstance(hp, OrdinalHyperparameter)
-        choices = tuple(_scalar(c) for c in (hp.sequence if ordered else hp.choices))
-        weights = None
-        if not ordered and hp.weights is not None:
-            weights = tuple(float(p) for p in hp.probabilities)
+    if isinstance(hp, OrdinalHyperparameter):
+        sequence = tuple(_scalar(c) for c in hp.sequence)
+        return Decision(choices=sequence, default=_scalar(hp.default_value), ordered=True, **common)
+    if isinstance(hp, CategoricalHyperparameter):
         return Decision(
-            choices=choices,
+            choices=tuple(_scalar(c) for c in hp.choices),
             default=_scalar(hp.default_value),
-            weights=weights,
-            ordered=ordered,
+            weights=None if hp.weights is None else tuple(float(p) for p in hp.probabilities),
             **common,
         )
     if isinstance(hp, (IntegerHyperparameter, FloatHyperparameter)):
@@ -305,6 +303,13 @@ def _scalar(value: Any) -> Choice:
             "survive JSON and the hosts: name the choices and look the objects up by name"
         )
     return plain
+
+
+def _child_name(condition: Any) -> str:
+    """Label of the decision a condition, or a conjunction of conditions, is about."""
+    while hasattr(condition, "components"):
+        condition = condition.components[0]
+    return str(condition.child.name)
 
 
 def _disjunctive(condition: Any, config_space: ConfigurationSpace) -> Condition:

@@ -91,7 +91,7 @@ class SearchSpace:
             network=network,
             options=options,
             canonical=canonical,
-            name=name or getattr(network, "__name__", "space"),
+            name=name or str(getattr(network, "__name__", "space")),
         )
 
     def join(self, other: SearchSpace | ConfigurationSpace) -> SearchSpace:

@@ -235,7 +235,7 @@ class Mixer(Choose):
         gate = self._gate(label, depths, "repeat", len(depths))
         return MixedRepeat(gate, [call_block(label, block, i) for i in range(depths[-1])])
 
-    def _value(self, label: str, hyperparameter: Hyperparameter) -> Choice:
+    def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
         if label not in self._fixed:
             raise UnsupportedSpaceError(
                 f"value {label!r} shapes a module, and a supernet holds modules of one shape: "
@@ -381,6 +381,6 @@ def _path_keys(
     for name in [*module._parameters, *buffers]:
         if getattr(module, name) is not None:
             yield own + name, child + name
-    for name, part in module._modules.items():  # named_children() hides shared modules
-        if part is not None:
-            yield from _path_keys(part, architecture, f"{own}{name}.", f"{child}{name}.")
+    for name, submodule in module._modules.items():  # named_children() hides shared modules
+        if submodule is not None:
+            yield from _path_keys(submodule, architecture, f"{own}{name}.", f"{child}{name}.")

@@ -52,7 +52,7 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
         for to in (1, 2, 3):
-            nodes.append(sum(self.edges[f"{to}<-{j}"](nodes[j]) for j in range(to)))  # type: ignore[arg-type]
+            nodes.append(sum(self.edges[f"{to}<-{j}"](nodes[j]) for j in range(to)))
         return nodes[-1]
 
 
@@ -139,7 +139,7 @@ def architecture_of(string: str) -> Architecture:
     if len(terms) != len(EDGES):
         raise ValueError(f"{string!r} has {len(terms)} edges; expected {len(EDGES)}")
     return Architecture(
-        {f"cell/{edge}": term.rsplit("~", 1)[0] for edge, term in zip(EDGES, terms)}
+        {f"cell/{edge}": term.rsplit("~", 1)[0] for edge, term in zip(EDGES, terms, strict=True)}
     )
 
 

@@ -120,10 +120,10 @@ class Strategy(ABC):
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
         """The proposal of this number; draws from ``rng`` alone and changes no state."""
 
-    def _observe(self, observation: Observation) -> None:
+    def _observe(self, observation: Observation) -> None:  # noqa: B027 (optional hook)
         """Take an observation into the state; cheap, since resuming repeats it."""
 
-    def _reset(self) -> None:
+    def _reset(self) -> None:  # noqa: B027 (optional hook)
         """Set the state to that of an empty history; called by the constructor."""
 
     def _checked(self, architecture: Architecture, score: Score | None) -> Score | None:
@@ -146,4 +146,6 @@ class Strategy(ABC):
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """Pareto dominance, higher is better: nowhere worse and somewhere better."""
-    return all(a >= b for a, b in zip(first, second)) and any(a > b for a, b in zip(first, second))
+    return all(a >= b for a, b in zip(first, second, strict=True)) and any(
+        a > b for a, b in zip(first, second, strict=True)
+    )

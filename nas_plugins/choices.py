@@ -112,7 +112,7 @@ class Choose(ABC):
                 first tensor.
         """
         if isinstance(candidates, int):
-            candidates = range(candidates)  # type: ignore[assignment]
+            candidates = range(candidates)
         if not isinstance(candidates, Mapping):
             candidates = {str(name): nn.Identity for name in candidates}
         _check_names(label, list(candidates))
@@ -372,7 +372,7 @@ class Recorder(Choose):
                     call_factory(label, name, candidates[name])
             return MergedInputs({}, [], merge)
         combinations = _combinations(label, names, num_chosen)
-        meta: dict[Hashable, Any] = {"verb": "inputs", "edges": names}
+        meta = {"verb": "inputs", "edges": names}
         self._note(_categorical(label, list(combinations), meta))
         for name in names:
             with self._inside(label, {c for c, used in combinations.items() if name in used}):

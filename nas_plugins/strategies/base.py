@@ -146,6 +146,5 @@ class Strategy(ABC):
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """Pareto dominance, higher is better: nowhere worse and somewhere better."""
-    return all(a >= b for a, b in zip(first, second, strict=True)) and any(
-        a > b for a, b in zip(first, second, strict=True)
-    )
+    pairs = list(zip(first, second, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

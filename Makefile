@@ -1,0 +1,47 @@
+# Two commands do everything from nothing: `make search` and `make test`.
+# Each sets itself up in .venv; PYTHON names the interpreter it is made with.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SEARCH_ARGS ?=
+
+.PHONY: help search test lint docs clean
+
+help:
+	@echo "make search   search a network for the digits images, draw it, export it (under 6 minutes)"
+	@echo "              SEARCH_ARGS='--trials 20' passes options; see nas-plugins search --help"
+	@echo "make test     lint, type check and all tests"
+	@echo "make docs     build the documentation into site/"
+	@echo "make clean    remove .venv and what was built"
+
+# One stamp per set of extras, so that `make search` does not wait for what only tests need.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.user: pyproject.toml | .venv/bin/python
+	@echo "installing nas-plugins[optuna] into .venv (PyTorch is large: a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --editable '.[optuna]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	@echo "installing nas-plugins[dev] into .venv (PyTorch is large: a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/.user
+
+search: .venv/.user
+	$(BIN)/python -m nas_plugins search $(SEARCH_ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -ra
+
+docs: .venv/.dev
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv build dist site *.egg-info

@@ -11,13 +11,28 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "ConvBNReLU",
     "DilatedConv",
+    "DropPath",
     "FactorizedReduce",
     "PoolBN",
     "ReLUConvBN",
     "SeparableConv",
     "Zero",
 ]
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution without bias, batch normalisation, ReLU."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, groups: int = 1
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+        )
 
 
 class ReLUConvBN(nn.Sequential):
@@ -107,3 +122,32 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class DropPath(nn.Module):
+    """In training, zero a branch for some of the images and scale up the others to keep its mean.
+
+    Larsson et al. 2017 (FractalNet), as used by DARTS.
+
+    Args:
+        probability: That an image's branch is dropped, in [0, 1).
+
+    Attributes:
+        probability: May be changed between steps, say raised linearly over the epochs.
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= probability < 1:
+            raise ValueError(f"drop path probability is {probability}; expected within [0, 1)")
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        mask = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"

@@ -21,6 +21,7 @@ from nas_plugins.space import SearchSpace
 __all__ = ["REGISTRY", "SpaceNameError", "load"]
 
 REGISTRY = {
+    "darts": "darts:darts",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
 }
 """Name to ``module:function``, the module relative to this package."""

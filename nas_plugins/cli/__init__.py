@@ -1,0 +1,235 @@
+"""The command line: ``nas-plugins`` or ``python -m nas_plugins``.
+
+Thin: each command calls what a user would call from Python. Frameworks are imported by the
+command that needs them, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_plugins.errors import NasPluginsError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (NasPluginsError, FileNotFoundError) as error:
+        print(f"nas-plugins: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from nas_plugins import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="nas-plugins",
+        description="Neural architecture search inside the tuner you already run.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_search, _add_draw, _add_export, _add_space, _add_nni_config, _add_nni_report):
+        add(commands)
+    return parser
+
+
+Commands = Any  # argparse's subparsers action is not a public type
+
+
+def _add_search(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "search",
+        "search an architecture: an Optuna study whose trials train children with Lightning",
+        "nas_plugins.cli.search",
+    )
+    _add_space_options(parser)
+    parser.add_argument(
+        "--data",
+        default="digits",
+        choices=["digits", "cifar10", "cifar100", "fashion_mnist", "folder"],
+        help="images to train on; digits (the default) come with scikit-learn",
+    )
+    parser.add_argument("--data-dir", type=Path, help="where the images of --data lie")
+    parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
+    parser.add_argument(
+        "--strategy-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the strategy, such as population_size=20; may be repeated",
+    )
+    parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
+    parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
+    parser.add_argument("--batch-size", type=_positive, default=64, help="images per step")
+    parser.add_argument(
+        "--data-fraction", type=float, default=1.0, help="share of the training images, (0, 1]"
+    )
+    parser.add_argument(
+        "--final-epochs", type=_positive, default=20, help="epochs for the best architecture"
+    )
+    parser.add_argument(
+        "--no-baseline",
+        dest="baseline",
+        action="store_false",
+        help="skip the random search of the same budget that the result is compared with",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("runs/search"),
+        help="where the study, the drawing and the exported network go; an existing study there "
+        "is continued",
+    )
+    parser.add_argument(
+        "--storage", help="Optuna storage URL; default: an SQLite file in --directory"
+    )
+    parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu, ...")
+
+
+def _add_draw(commands: Commands) -> None:
+    parser = _command(
+        commands, "draw", "draw an architecture to SVG, PNG or PDF", "nas_plugins.cli.commands"
+    )
+    _add_space_options(parser)
+    _add_architecture(parser)
+    parser.add_argument("output", type=Path, help="file to write; its suffix is the format")
+
+
+def _add_export(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "write an architecture and its trained weights as an ordinary network",
+        "nas_plugins.cli.commands",
+    )
+    parser.add_argument("checkpoint", type=Path, help="Lightning checkpoint of the trained child")
+    parser.add_argument("directory", type=Path, help="where the files are written")
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        action="append",
+        choices=["state_dict", "torchscript", "onnx"],
+        help="may be repeated; default: state_dict and torchscript",
+    )
+
+
+def _add_space(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "space",
+        "print a space: its size, decisions and an example",
+        "nas_plugins.cli.commands",
+    )
+    _add_space_options(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the example")
+    parser.add_argument("--json", action="store_true", help="print the space as ConfigSpace JSON")
+    parser.add_argument("--list", action="store_true", help="print the names of all spaces")
+
+
+def _add_nni_config(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "nni-config",
+        "write the files that `nnictl create --config` needs",
+        "nas_plugins.cli.commands",
+    )
+    _add_space_options(parser)
+    parser.add_argument("directory", type=Path, help="where the files are written")
+    parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
+    parser.add_argument("--strategy-option", action="append", metavar="NAME=VALUE")
+    parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
+    parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
+    parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
+    parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
+
+
+def _add_nni_report(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "nni-report",
+        "print or export the true architectures and scores of an NNI experiment",
+        "nas_plugins.cli.commands",
+    )
+    parser.add_argument("experiment", help="experiment id, as nnictl prints it")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write them as JSON")
+
+
+def _command(commands: Commands, name: str, help: str, module: str) -> argparse.ArgumentParser:
+    """A subcommand run by the function of its name in a module that is imported late."""
+
+    def run(options: argparse.Namespace) -> int | None:
+        import importlib
+
+        function = getattr(importlib.import_module(module), name.replace("-", "_"))
+        return function(options)  # type: ignore[no-any-return]
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_space_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--space",
+        default="nas_bench_201",
+        help="registered name, package.module:function, or path/to/file.py:function",
+    )
+    parser.add_argument(
+        "--space-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the space, such as channels=8; may be repeated",
+    )
+
+
+def _add_architecture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "architecture", type=Path, help="architecture JSON file, or - for standard input"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def named_values(items: Sequence[str] | None) -> dict[str, Any]:
+    """``["channels=8", "name=x"]`` as a mapping; values are JSON where they can be.
+
+    Raises:
+        OptionError: An item has no ``=``.
+    """
+    values: dict[str, Any] = {}
+    for item in items or ():
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise OptionError(f"option {item!r} has no value; expected NAME=VALUE")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+class OptionError(NasPluginsError, ValueError):
+    """A command-line option cannot be read."""

@@ -1,0 +1,112 @@
+"""The commands that print or write something and are done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nas_plugins import Architecture, SearchSpace
+from nas_plugins.cli import OptionError, named_values
+from nas_plugins.spaces import REGISTRY, load
+
+__all__ = ["draw", "export", "nni_config", "nni_report", "space", "space_of"]
+
+
+def space_of(options: argparse.Namespace) -> SearchSpace:
+    """The space that ``--space`` and ``--space-option`` name."""
+    return load(options.space, **named_values(options.space_option))
+
+
+def space(options: argparse.Namespace) -> None:
+    """Size, decisions and an example of a space."""
+    if options.list:
+        print("\n".join(sorted(REGISTRY)))
+        return
+    chosen = space_of(options)
+    if options.json:
+        print(chosen.to_json())
+        return
+    table = Table("decision", "asked as", "choices", "active when")
+    for decision in chosen.decisions.values():
+        table.add_row(
+            decision.label, decision.verb, decision.describe(), decision.describe_condition()
+        )
+    console = Console()
+    size = chosen.size
+    console.print(
+        f"[bold]{chosen.name}[/]: {size if size == float('inf') else f'{size:,}'} "
+        f"architectures of {len(chosen.decisions)} decisions"
+    )
+    console.print(table)
+    example = chosen.sample(np.random.default_rng(options.seed))
+    print(f"example (seed {options.seed}):\n{example.to_json(indent=2)}")
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Draw an architecture to a file."""
+    from nas_plugins.drawing import draw as draw_to
+
+    chosen = space_of(options)
+    draw_to(chosen, chosen.validate(_read_architecture(options.architecture)), options.output)
+    print(options.output)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a trained child as an ordinary network."""
+    from lightning_modules import ChildClassifier
+    from nas_plugins.export import export as export_to
+
+    child = ChildClassifier.load_from_checkpoint(options.checkpoint, map_location="cpu")
+    written = export_to(child, options.directory, formats=options.formats or _FORMATS)
+    for path in written:
+        print(path)
+
+
+def nni_config(options: argparse.Namespace) -> None:
+    """Write NNI's config, search space and the space itself."""
+    from nas_plugins.nni import write_config
+
+    path = write_config(
+        options.space,
+        options.directory,
+        space_options=named_values(options.space_option),
+        strategy=options.strategy,
+        strategy_options=named_values(options.strategy_option),
+        max_trials=options.trials,
+        trial_concurrency=options.concurrency,
+        epochs=options.epochs,
+        seed=options.seed,
+    )
+    print(f"nnictl create --config {path}")
+
+
+def nni_report(options: argparse.Namespace) -> None:
+    """The true architecture and score of each trial of an NNI experiment."""
+    from nas_plugins.nni import report
+
+    records = report(options.experiment)
+    if options.export:
+        options.export.write_text(json.dumps(records, indent=2), encoding="utf-8")
+        print(options.export)
+        return
+    table = Table("trial", "status", "score", "architecture")
+    for record in records:
+        table.add_row(*(str(record.get(k)) for k in ("trial", "status", "score", "architecture")))
+    Console().print(table)
+
+
+_FORMATS = ("state_dict", "torchscript")
+
+
+def _read_architecture(path: Path) -> Architecture:
+    if str(path) == "-":
+        return Architecture.from_json(sys.stdin.read())
+    if not path.is_file():
+        raise OptionError(f"no architecture file {path}; expected a JSON file, or - to read one")
+    return Architecture.from_json(path)

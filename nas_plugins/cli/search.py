@@ -1,0 +1,206 @@
+"""The main job: from a space and images to a trained, drawn, exported network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lightning_modules import ChildResult, data_module, train_child
+from nas_plugins import Architecture, Budget, SearchSpace
+from nas_plugins.cli import named_values
+from nas_plugins.drawing import draw
+from nas_plugins.estimators.cost import cost
+from nas_plugins.export import export
+from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
+from nas_plugins.spaces import load
+from nas_plugins.strategies import Deduplicated, create
+
+__all__ = ["search"]
+
+NUM_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything one search needs; made from the command line once."""
+
+    space: SearchSpace
+    data: Any
+    budget: Budget
+    seed: int
+    accelerator: str
+    directory: Path
+    storage: str
+    console: Console
+
+    def study(self, name: str, strategy: str, options: dict[str, Any]) -> optuna.Study:
+        """The study of a strategy, continued where it exists."""
+        made = Deduplicated(create(strategy, self.space, seed=self.seed, **options))
+        return optuna.create_study(
+            study_name=name,
+            storage=self.storage,
+            direction="maximize",
+            sampler=ArchitectureSampler(made, self.space),
+            load_if_exists=True,
+        )
+
+    def train(self, architecture: Architecture, budget: Budget, **options: Any) -> ChildResult:
+        return train_child(
+            self.space,
+            architecture,
+            self.data,
+            budget=budget,
+            seed=self.seed,
+            accelerator=self.accelerator,
+            **options,
+        )
+
+    def evaluate(self, trial: optuna.Trial) -> float:
+        architecture = suggest(trial, self.space)
+        return self.train(architecture, self.budget).score
+
+
+def search(options: argparse.Namespace) -> None:
+    """Search, compare with random search, then train, draw and export the best."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    data = data_module(
+        options.data, directory=options.data_dir, batch_size=options.batch_size, seed=options.seed
+    )
+    options.directory.mkdir(parents=True, exist_ok=True)
+    job = _Job(
+        space=load(options.space, **_space_options(options, data)),
+        data=data,
+        budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
+        seed=options.seed,
+        accelerator=options.accelerator,
+        directory=options.directory,
+        storage=options.storage or f"sqlite:///{options.directory / 'study.db'}",
+        console=Console(),
+    )
+    strategy_options = _strategy_options(options)
+    study = job.study(options.strategy, options.strategy, strategy_options)
+    _run(job, study, options.trials, options.strategy)
+    best = _show(job, study)
+    if options.baseline:
+        baseline = job.study("random_baseline", "random", {})
+        _run(job, baseline, options.trials, "random search")
+        _compare(job, options.strategy, study, baseline)
+    _finish(job, best, options.final_epochs)
+
+
+def _run(job: _Job, study: optuna.Study, trials: int, name: str) -> None:
+    """Train until the study has ``trials`` finished trials, showing progress."""
+    done = sum(trial.state.is_finished() for trial in study.trials)
+    if done:
+        job.console.print(f"continuing the study {study.study_name!r} after {done} trials")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("best {task.fields[best]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=job.console) as progress:
+        task = progress.add_task(name, total=trials, completed=done, best=_best_score(study))
+
+        def advance(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            progress.update(task, advance=1, best=_best_score(study))
+
+        study.optimize(job.evaluate, n_trials=max(0, trials - done), callbacks=[advance])
+
+
+def _best_score(study: optuna.Study) -> str:
+    scores = [trial.value for trial in _ranking(study)[:1]]
+    return f"{scores[0]:.2%}" if scores else "-"
+
+
+def _ranking(study: optuna.Study) -> list[Any]:
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return sorted(complete, key=lambda trial: (-trial.value, trial.number))
+
+
+def _show(job: _Job, study: optuna.Study) -> Architecture:
+    """Print the table of the best; returns the first of them."""
+    table = Table(
+        "trial",
+        "architecture",
+        "accuracy",
+        "parameters",
+        "multiply-adds",
+        title=f"best of {len(_ranking(study))} architectures (validation accuracy)",
+    )
+    found: list[Architecture] = []
+    for trial in _ranking(study):
+        architecture = architecture_of(trial, job.space)
+        if architecture in found:
+            continue
+        found.append(architecture)
+        costs = cost(job.space, architecture, job.data.input_shape)
+        table.add_row(
+            str(trial.number),
+            architecture.id,
+            f"{trial.value:.2%}",
+            f"{costs.parameters:,}",
+            f"{costs.multiply_adds:,}",
+        )
+        if len(found) == NUM_SHOWN:
+            break
+    job.console.print(table)
+    return found[0]
+
+
+def _compare(job: _Job, name: str, study: optuna.Study, baseline: optuna.Study) -> None:
+    ours, random_search = study.best_value, baseline.best_value
+    if ours > random_search:
+        verdict = "beat"
+    elif ours == random_search:
+        verdict = "tied with"
+    else:
+        verdict = "did not beat"
+    job.console.print(
+        f"{name} {verdict} a random search of the same budget: {ours:.2%} against "
+        f"{random_search:.2%} validation accuracy"
+    )
+
+
+def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
+    """Train the best longer, test it, draw it, export it."""
+    folder = job.directory / f"best-{architecture.id}"
+    with job.console.status(f"training the best architecture for {epochs} epochs"):
+        result = job.train(architecture, Budget(epochs=epochs), directory=folder, test=True)
+    drawing = folder / "architecture.svg"
+    draw(job.space, architecture, drawing)
+    exported = export(result.module, folder / "exported")
+    job.console.print(f"test accuracy after {epochs} epochs: {result.metrics['test_acc']:.2%}")
+    job.console.print(f"architecture  {exported[0]}", soft_wrap=True)
+    job.console.print(f"drawing       {drawing}", soft_wrap=True)
+    job.console.print(f"network       {exported[1]}", soft_wrap=True)
+    job.console.print(f"study         {job.storage}", soft_wrap=True)
+
+
+Options = Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def _space_options(options: argparse.Namespace, data: Any) -> dict[str, Any]:
+    """The user's options; on digits the network is small unless they say otherwise."""
+    given = named_values(options.space_option)
+    if options.data == "digits" and options.space == "nas_bench_201":
+        return {"channels": 8, "num_cells": 1, "in_channels": 1, **given}
+    return given
+
+
+def _strategy_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The user's options; evolution's population fits a short search unless they say."""
+    given = named_values(options.strategy_option)
+    if options.strategy == "regularized_evolution":
+        population = given.get("population_size", max(2, options.trials // 3))
+        return {"population_size": population, "sample_size": max(1, population // 2), **given}
+    return given

@@ -1,0 +1,1 @@
+"""Mutators: how a supernet's gates are driven, one published method a file."""

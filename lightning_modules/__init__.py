@@ -1,0 +1,47 @@
+"""Lightning's side: children of a search, their data, and their training.
+
+Names are loaded on first use, so ``import lightning_modules`` imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS = {
+    "CIFAR100DataModule": "published",
+    "CIFAR10DataModule": "published",
+    "ChildClassifier": "child",
+    "ChildResult": "training",
+    "DataError": "data",
+    "DatasetDataModule": "data",
+    "DigitsDataModule": "published",
+    "FashionMNISTDataModule": "published",
+    "ImageDataModule": "data",
+    "ImageFolderDataModule": "published",
+    "train_child": "training",
+}
+
+__all__ = [*_EXPORTS]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from lightning_modules.child import ChildClassifier
+    from lightning_modules.data import DataError, DatasetDataModule, ImageDataModule
+    from lightning_modules.published import (
+        CIFAR10DataModule,
+        CIFAR100DataModule,
+        DigitsDataModule,
+        FashionMNISTDataModule,
+        ImageFolderDataModule,
+    )
+    from lightning_modules.training import ChildResult, train_child
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

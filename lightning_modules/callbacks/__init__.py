@@ -1,0 +1,25 @@
+"""Lightning callbacks, loaded on first use: each host's needs that host's package alone."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS = {
+    "ArchitecturePicture": "picture",
+}
+
+__all__ = [*_EXPORTS]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from lightning_modules.callbacks.picture import ArchitecturePicture
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,248 @@
+"""Train one child under a budget: what every host's objective calls."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from lightning_modules.child import ChildClassifier
+from lightning_modules.data import ImageDataModule
+from lightning_modules.isolation import isolated, seed_everything
+from nas_plugins.architecture import Architecture, Choice
+from nas_plugins.budget import Budget
+from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.rebuild import read_tensors
+from nas_plugins.space import SearchSpace
+
+__all__ = ["ChildResult", "train_child"]
+
+TRAINING_PREFIX = "train/"
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """What a training gave.
+
+    Attributes:
+        score: Validation accuracy after the last epoch, in [0, 1].
+        metrics: All that was logged in the last epoch, name to value.
+        curve: Validation accuracy after each epoch.
+        checkpoint: File of the last epoch, ``None`` without ``directory``.
+        seconds: Wall time of this call.
+    """
+
+    score: float
+    metrics: dict[str, float]
+    curve: tuple[float, ...]
+    checkpoint: Path | None
+    seconds: float
+
+
+def train_child(
+    space: SearchSpace,
+    architecture: Mapping[str, Choice],
+    data: ImageDataModule,
+    *,
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+    seed: int = 0,
+    callbacks: Iterable[pl.Callback] = (),
+    directory: str | Path | None = None,
+    progress: bool = False,
+    accelerator: str = "auto",
+    test: bool = False,
+    trainer_options: Mapping[str, Any] | None = None,
+    **module_options: Any,
+) -> ChildResult:
+    """Build an architecture's child, train it, and say how good it is.
+
+    On the CPU the same arguments give the same score, bit for bit. The global random
+    generators are left as they were. Several threads may train at once; then networks with
+    dropout or drop path are no longer reproducible, since those draw from torch's global
+    generator, which threads share.
+
+    Decisions ``train/<option>`` of a joint space override ``module_options``:
+    ``train/learning_rate``, ``train/weight_decay``, ``train/schedule``, ``train/loss``,
+    ``train/initialisation``, ``train/batch_size`` and every other option of
+    :class:`ChildClassifier`.
+
+    With a ``directory``, each training keeps its last epoch in
+    ``<directory>/<id>/epochs_<budget.epochs>.ckpt``, the id standing for all but the
+    epochs. A call that was cut off resumes at the epoch after; one that was finished
+    returns at once; one with more epochs than before continues the longest shorter one,
+    under the longer schedule from there on. That equals an unbroken training exactly when
+    the learning rate does not depend on the number of epochs: ``schedule="constant"`` and
+    no drop path, or a fixed ``schedule_epochs``.
+
+    Args:
+        space: Where the architecture is from. The data's ``in_channels`` and
+            ``num_classes`` override its options where the network has them.
+        architecture: A member of the space.
+        data: Not changed; shares its images with a copy.
+        budget: Epochs, share of data, width, cells.
+        seed: Of initial weights, order, augmentation and dropout.
+        callbacks: Lightning callbacks of the caller, such as a pruner.
+        directory: Where checkpoints are kept; may be shared by all trainings of a search.
+        progress: Whether Lightning shows its bar and its advice.
+        accelerator: ``auto``, ``cpu``, ``gpu`` …
+        test: Whether to measure ``test_acc`` after training; not for choosing by.
+        trainer_options: Further arguments of ``pytorch_lightning.Trainer``: ``logger``,
+            ``devices``, ``precision``, ``gradient_clip_val`` (5 by default) ….
+        module_options: Of :class:`ChildClassifier`.
+
+    Raises:
+        ArchitectureError: The architecture is not the space's.
+        DataError: The network cannot take these images.
+        CheckpointError: A checkpoint in the directory is cut short or damaged.
+    """
+    started = time.perf_counter()
+    architecture = space.validate(architecture)
+    options = {**module_options, **_training_decisions(architecture)}
+    batch_size = options.pop("batch_size", None)
+    data = data.prepared_for(
+        seed=seed, batch_size=batch_size, data_fraction=budget.data_fraction * data.data_fraction
+    )
+    network_options = {
+        **_options_of_data(space, data),
+        **budget.network_options(space.options),
+        **options.pop("network_options", {}),
+    }
+    record = _Record()
+    with isolated(quiet=not progress):
+        seed_everything(seed)
+        child = ChildClassifier(space, architecture, network_options=network_options, **options)
+        data.check(child.network)
+        checkpoint = start = None
+        if directory is not None:
+            home = Path(directory) / _identity(child, data, budget, seed)
+            checkpoint = home / f"epochs_{budget.epochs}.ckpt"
+            start = _start(checkpoint, budget.epochs)
+        trainer = pl.Trainer(
+            **{
+                "max_epochs": budget.epochs,
+                "accelerator": accelerator,
+                "devices": 1,
+                "callbacks": [*callbacks, _Reseed(seed), record, *_keeper(checkpoint)],
+                "enable_checkpointing": checkpoint is not None,
+                "enable_model_summary": progress,
+                "enable_progress_bar": progress,
+                "gradient_clip_val": 5.0,
+                "log_every_n_steps": 1,
+                "logger": False,
+                "num_sanity_val_steps": 0,
+                **(trainer_options or {}),
+            }
+        )
+        trainer.fit(child, datamodule=data, ckpt_path=start)
+        metrics = dict(record.epochs[-1])
+        if test:
+            (tested,) = trainer.test(child, datamodule=data, verbose=False)
+            metrics.update(tested)
+    return ChildResult(
+        score=metrics["val_acc"],
+        metrics=metrics,
+        curve=tuple(epoch["val_acc"] for epoch in record.epochs),
+        checkpoint=checkpoint,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Reseed(pl.Callback):
+    """Dropout as a function of seed and epoch, so that a resumed epoch draws the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        key = (self.seed, trainer.current_epoch, trainer.global_rank)
+        seed_everything(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+class _Record(pl.Callback):
+    """Metrics of every epoch; kept in the checkpoint."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epochs.append({name: float(v) for name, v in trainer.callback_metrics.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = list(state_dict["epochs"])
+
+
+def _keeper(checkpoint: Path | None) -> list[pl.Callback]:
+    if checkpoint is None:
+        return []
+    return [
+        ModelCheckpoint(
+            checkpoint.parent,
+            checkpoint.stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+    ]
+
+
+def _start(checkpoint: Path, epochs: int) -> Path | None:
+    """The file to go on from: the training's own, else the longest shorter one's."""
+    found = {
+        int(match[1]): path
+        for path in checkpoint.parent.glob("epochs_*.ckpt")
+        if (match := re.fullmatch(r"epochs_(\d+)\.ckpt", path.name)) and int(match[1]) <= epochs
+    }
+    if not found:
+        return None
+    start = found[max(found)]
+    read_tensors(start)  # raises for a damaged file, and proves that it holds no code
+    return start
+
+
+def _training_decisions(architecture: Architecture) -> dict[str, Any]:
+    chosen = {
+        label.removeprefix(TRAINING_PREFIX): choice
+        for label, choice in architecture.items()
+        if label.startswith(TRAINING_PREFIX)
+    }
+    known = {*inspect.signature(ChildClassifier.__init__).parameters, "batch_size"}
+    known -= {"self", "network", "architecture", "network_options", "num_classes", "metrics"}
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        raise UnsupportedSpaceError(
+            f"decision {TRAINING_PREFIX + unknown[0]!r} is no option of training; expected "
+            f"{TRAINING_PREFIX!r} and one of {sorted(known)}"
+        )
+    return chosen
+
+
+def _options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]:
+    """``in_channels`` and ``num_classes``, as far as the network takes them."""
+    network = space._need_network()
+    known = {*inspect.signature(network).parameters, *space.options}
+    facts = {"in_channels": data.in_channels, "num_classes": data.num_classes}
+    return {name: value for name, value in facts.items() if name in known}
+
+
+def _identity(child: ChildClassifier, data: ImageDataModule, budget: Budget, seed: int) -> str:
+    """Twelve hexadecimal digits for all that shapes a training but its length."""
+    facts = {
+        "child": dict(child.hparams),
+        "data": data.describe(),
+        "budget": {k: v for k, v in budget.to_dict().items() if k != "epochs"},
+        "seed": seed,
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,91 @@
+"""A network by its name, and weights from a file: what a saved child is rebuilt from.
+
+Nothing read here is unpickled, and a name in a file is followed only to something that
+can be a network of a space.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_plugins.errors import NasPluginsError
+
+__all__ = ["CheckpointError", "read_tensors", "reference", "resolve"]
+
+
+class CheckpointError(NasPluginsError, RuntimeError):
+    """A saved child cannot be read, or not rebuilt from what the file holds."""
+
+
+def reference(network: Callable[..., nn.Module]) -> str | None:
+    """``module:qualname`` of a network, ``None`` where another process cannot import it.
+
+    That is so for what ``__main__`` or a function's body defines, and for partials.
+    """
+    module = getattr(network, "__module__", None)
+    name = getattr(network, "__qualname__", None)
+    if not module or not name or module == "__main__" or "<" in name:
+        return None
+    return f"{module}:{name}"
+
+
+def resolve(name: str) -> Callable[..., nn.Module]:
+    """The network that :func:`reference` named.
+
+    Raises:
+        CheckpointError: It cannot be imported, or is no network: neither a subclass of
+            ``nn.Module`` nor a function whose first argument is ``choose``. The latter
+            keeps a file from calling whatever it likes.
+    """
+    cure = "give the network itself: network=..."
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"network {name!r} cannot be imported ({error}); install what defines it, or {cure}"
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)) and not (
+        inspect.isfunction(found)
+        and next(iter(inspect.signature(found).parameters), "") == "choose"
+    ):
+        raise CheckpointError(
+            f"{name!r} is neither a subclass of torch.nn.Module nor a function of choose; {cure}"
+        )
+    return found
+
+
+def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """What ``torch.save`` wrote: tensors and plain values, nothing that runs code.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Cut short or damaged, or it holds more than tensors.
+    """
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or holds objects other than tensors and plain values, which "
+            f"are not loaded because they could run code: {str(error).splitlines()[0]}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({error}): it is cut short or damaged. "
+            "Delete it and train again, or take an earlier checkpoint"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dict")
+    return content

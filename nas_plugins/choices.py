@@ -55,6 +55,7 @@ from nas_plugins.errors import (
 __all__ = ["Choose", "Factory", "Merge", "MergedInputs", "build", "record"]
 
 Factory = Callable[[], nn.Module]
+Block = Callable[[int], nn.Module]
 Merge = OneOf["sum", "mean"]
 
 _MAX_COMBINATIONS = 5_000
@@ -136,8 +137,10 @@ class Choose(ABC):
     def repeat(
         self,
         label: str,
-        block: Callable[[int], nn.Module],
+        block: Block,
         depth: tuple[int, int] | Sequence[int],
+        *,
+        head: Block | None = None,
     ) -> nn.Module:
         """As many blocks in sequence as chosen; what lies past the depth is inactive.
 
@@ -145,6 +148,8 @@ class Choose(ABC):
             label: Name of the decision.
             block: Factory of the block at position 0, 1, ….
             depth: A pair ``(fewest, most)`` for every depth between, or a list of depths.
+            head: Factory of what follows that many blocks, for blocks that change the
+                shape. A supernet has a head for every depth and mixes behind the heads.
         """
         between = isinstance(depth, tuple) and len(depth) == 2
         depths = list(range(depth[0], depth[1] + 1)) if between else sorted(set(depth))
@@ -153,7 +158,7 @@ class Choose(ABC):
                 f"depth of {label!r} is {depth!r}; expected (fewest, most) or a list of "
                 "depths, each an integer of at least 0"
             )
-        return self._repeat(label, block, depths)
+        return self._repeat(label, block, depths, head)
 
     def value(
         self,
@@ -202,7 +207,7 @@ class Choose(ABC):
 
     @abstractmethod
     def _repeat(
-        self, label: str, block: Callable[[int], nn.Module], depths: list[int]
+        self, label: str, block: Block, depths: list[int], head: Block | None
     ) -> nn.Module: ...
 
     @abstractmethod
@@ -283,13 +288,14 @@ class Builder(Choose):
         edges = {n: call_factory(label, n, _candidate(label, n, candidates)) for n in chosen}
         return MergedInputs(edges, [list(candidates).index(n) for n in chosen], merge)
 
-    def _repeat(
-        self, label: str, block: Callable[[int], nn.Module], depths: list[int]
-    ) -> nn.Module:
+    def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         depth = self._answer(label)
         if depth not in depths:
             raise ArchitectureError(f"depth {depth!r} of {label!r} is not one of {depths}")
-        return nn.Sequential(*(call_block(label, block, i) for i in range(int(depth))))
+        blocks = nn.Sequential(*(call_block(label, block, i) for i in range(int(depth))))
+        if head is not None:
+            blocks.add_module("head", call_head(label, head, int(depth)))
+        return blocks
 
     def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
         return self._answer(label)
@@ -379,9 +385,7 @@ class Recorder(Choose):
                 call_factory(label, name, candidates[name])
         return MergedInputs({}, [], merge)
 
-    def _repeat(
-        self, label: str, block: Callable[[int], nn.Module], depths: list[int]
-    ) -> nn.Module:
+    def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         meta: dict[Hashable, Any] = {"verb": "repeat"}
         low, high = depths[0], depths[-1]
         if low == high:
@@ -393,6 +397,10 @@ class Recorder(Choose):
         for i in range(high):
             with self._inside(label, {d for d in depths if d > i}):
                 call_block(label, block, i)
+        if head is not None:
+            for d in depths:
+                with self._inside(label, {d}):
+                    call_head(label, head, d)
         return nn.Sequential()
 
     def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
@@ -517,8 +525,12 @@ def call_factory(label: str, name: str, factory: Factory) -> nn.Module:
     return module
 
 
-def call_block(label: str, block: Callable[[int], nn.Module], index: int) -> nn.Module:
+def call_block(label: str, block: Block, index: int) -> nn.Module:
     return call_factory(label, str(index), lambda: block(index))
+
+
+def call_head(label: str, head: Block, depth: int) -> nn.Module:
+    return call_factory(label, f"head of {depth}", lambda: head(depth))
 
 
 def _check_names(label: str, names: list[str]) -> None:

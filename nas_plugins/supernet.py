@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.choices import (
+    Block,
     Builder,
     Choose,
     Factory,
     Merge,
     call_block,
     call_factory,
+    call_head,
 )
 from nas_plugins.decision import INPUT_SEPARATOR
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
@@ -170,26 +172,43 @@ class MixedInputs(nn.Module):
 
 
 class MixedRepeat(nn.Module):
-    """Blocks in sequence, the outputs at the candidate depths summed as the gate says."""
+    """Blocks in sequence, the outputs at the candidate depths summed as the gate says.
 
-    def __init__(self, gate: Gate, blocks: Sequence[nn.Module]) -> None:
+    Args:
+        gate: Over the depths.
+        blocks: As many as the greatest depth.
+        heads: Depth to what follows that many blocks; empty where nothing does.
+    """
+
+    def __init__(
+        self, gate: Gate, blocks: Sequence[nn.Module], heads: Mapping[int, nn.Module]
+    ) -> None:
         super().__init__()
         self.gate = gate
         self.blocks = nn.ModuleList(blocks)
+        self.heads = nn.ModuleDict({str(depth): head for depth, head in heads.items()})
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         depths = self.gate.choices
         reached = [x]
         for block in self.blocks[: max((int(depths[i]) for i in self.gate.indices), default=0)]:
             reached.append(block(reached[-1]))
-        total = self.gate.sum(lambda i: reached[int(depths[i])])
+
+        def output(i: int) -> Tensor:
+            depth = int(depths[i])
+            return self.heads[str(depth)](reached[depth]) if self.heads else reached[depth]
+
+        total = self.gate.sum(output)
         if total is None:
             raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no depth")
         return total
 
     def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
-        for i in range(int(architecture[self.gate.label])):
+        depth = int(architecture[self.gate.label])
+        for i in range(depth):
             yield f"blocks.{i}.", f"{i}.", self.blocks[i]
+        if self.heads:
+            yield f"heads.{depth}.", "head.", self.heads[str(depth)]
 
 
 class Mixer(Choose):
@@ -227,13 +246,13 @@ class Mixer(Choose):
         edges = {n: call_factory(label, n, f) for n, f in candidates.items()}
         return MixedInputs(gate, edges, num_chosen, required, merge)
 
-    def _repeat(
-        self, label: str, block: Callable[[int], nn.Module], depths: list[int]
-    ) -> nn.Module:
+    def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         if label in self._fixed:
-            return self._builder._repeat(label, block, depths)
+            return self._builder._repeat(label, block, depths, head)
         gate = self._gate(label, depths, "repeat", len(depths))
-        return MixedRepeat(gate, [call_block(label, block, i) for i in range(depths[-1])])
+        blocks = [call_block(label, block, i) for i in range(depths[-1])]
+        heads = {} if head is None else {d: call_head(label, head, d) for d in depths}
+        return MixedRepeat(gate, blocks, heads)
 
     def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
         if label not in self._fixed:

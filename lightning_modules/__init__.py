@@ -22,7 +22,19 @@ _EXPORTS = {
     "train_child": "training",
 }
 
-__all__ = [*_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "CIFAR100DataModule",
+    "CIFAR10DataModule",
+    "ChildClassifier",
+    "ChildResult",
+    "DataError",
+    "DatasetDataModule",
+    "DigitsDataModule",
+    "FashionMNISTDataModule",
+    "ImageDataModule",
+    "ImageFolderDataModule",
+    "train_child",
+]
 
 if TYPE_CHECKING:
     from lightning_modules.child import ChildClassifier

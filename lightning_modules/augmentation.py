@@ -78,7 +78,5 @@ class Augmentation:
             place = torch.arange(side, device=images.device)
             return (place >= start) & (place < start + length)
 
-        square = (
-            inside(centres[0], height)[:, None, :, None] & inside(centres[1], width)[:, None, None]
-        )
-        return images.masked_fill(square, 0.0)
+        rows, columns = inside(centres[0], height), inside(centres[1], width)
+        return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0.0)

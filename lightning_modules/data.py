@@ -131,7 +131,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
         Args:
             seed: Of the order and the augmentation, not of the split.
-            batch_size, data_fraction: In place of this module's own.
+            batch_size: In place of this module's own.
+            data_fraction: In place of this module's own.
         """
         self.setup()  # once for all copies
         other = copy.copy(self)
@@ -175,9 +176,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if self.data_fraction < 1:
             order = stratified_order(labels_of(part), self.seed + 1)
             part = Subset(part, order[: max(1, round(len(order) * self.data_fraction))].tolist())
-        rank, world = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
         # Also alone: its order is a function of seed and epoch, which Lightning tells it.
         sampler = DistributedSampler(part, world, rank, seed=self.training_seed)
         return self._loader(part, sampler=sampler)

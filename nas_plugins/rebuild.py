@@ -55,14 +55,16 @@ def resolve(name: str) -> Callable[..., nn.Module]:
         raise CheckpointError(
             f"network {name!r} cannot be imported ({error}); install what defines it, or {cure}"
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)) and not (
-        inspect.isfunction(found)
-        and next(iter(inspect.signature(found).parameters), "") == "choose"
-    ):
+    is_module = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not is_module and not (inspect.isfunction(found) and _first_parameter(found) == "choose"):
         raise CheckpointError(
             f"{name!r} is neither a subclass of torch.nn.Module nor a function of choose; {cure}"
         )
     return found
+
+
+def _first_parameter(function: Callable[..., Any]) -> str:
+    return next(iter(inspect.signature(function).parameters), "")
 
 
 def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> dict[str, Any]:

@@ -9,7 +9,9 @@ _EXPORTS = {
     "ArchitecturePicture": "picture",
 }
 
-__all__ = [*_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "ArchitecturePicture",
+]
 
 if TYPE_CHECKING:
     from lightning_modules.callbacks.picture import ArchitecturePicture

@@ -444,21 +444,21 @@ class Recorder(Choose):
         """Shortest equivalent of a disjunction of scopes that this code can see."""
         clauses: list[Scope] = []
         alternatives: dict[str, frozenset[Choice]] = {}
-        for scope in scopes:
+        for scope in _without_implied(scopes):
             clause = self._shorten(scope)
             if len(clause) == 1:
                 (literal,) = clause
                 assert literal.values is not None
                 known = alternatives.get(literal.label, frozenset())
                 alternatives[literal.label] = known | literal.values
-            elif clause not in clauses:
+            else:
                 clauses.append(clause)
         for label, values in alternatives.items():
             if len(values) < self._num_choices(label):
                 clauses.append((Literal(label, values),))
             else:  # every choice of an active parent: the parent's own condition
                 clauses.extend(self._condition(self._entries[label].scopes))
-        return clauses
+        return _without_implied(clauses)
 
     def _shorten(self, scope: Scope) -> Scope:
         """Drop what the innermost decision's own condition already says."""
@@ -468,6 +468,22 @@ class Recorder(Choose):
         if self._entries[last.label].scopes == [prefix]:
             return (last,)
         return (*self._shorten(prefix), last)
+
+
+def _without_implied(scopes: list[Scope]) -> list[Scope]:
+    """Only those conjunctions of a disjunction that say something others do not."""
+
+    def implies(scope: Scope, other: Scope) -> bool:
+        return all(
+            any(mine.label == its.label and mine.values <= its.values for mine in scope)  # type: ignore[operator]
+            for its in other
+        )
+
+    kept: list[Scope] = []
+    for scope in scopes:
+        if not any(implies(scope, other) for other in kept):
+            kept = [other for other in kept if not implies(other, scope)] + [scope]
+    return kept
 
 
 def _categorical(

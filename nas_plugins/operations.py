@@ -86,14 +86,16 @@ def _depthwise_separable(
 
 
 class PoolBN(nn.Sequential):
-    """3x3 ``max`` or ``avg`` pooling, then batch norm without parameters where asked."""
+    """``max`` or ``avg`` pooling, then batch norm without parameters where asked."""
 
-    def __init__(self, kind: str, channels: int, stride: int = 1, *, norm: bool = True) -> None:
+    def __init__(
+        self, kind: str, channels: int, stride: int = 1, *, kernel: int = 3, norm: bool = True
+    ) -> None:
         pool: nn.Module
         if kind == "avg":
-            pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+            pool = nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
         else:
-            pool = nn.MaxPool2d(3, stride, 1)
+            pool = nn.MaxPool2d(kernel, stride, kernel // 2)
         super().__init__(pool, *([nn.BatchNorm2d(channels, affine=False)] if norm else []))
 
 

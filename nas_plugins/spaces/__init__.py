@@ -21,7 +21,10 @@ from nas_plugins.space import SearchSpace
 __all__ = ["REGISTRY", "SpaceNameError", "load"]
 
 REGISTRY = {
+    "chain": "chain:chain",
     "darts": "darts:darts",
+    "joint": "joint:joint",
+    "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
 }
 """Name to ``module:function``, the module relative to this package."""

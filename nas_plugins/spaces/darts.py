@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -204,6 +204,11 @@ class DARTS(nn.Module):
         UnsupportedSpaceError: Fewer than three cells.
     """
 
+    cell_captions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        kind: {"0": "c_{k-2}", "1": "c_{k-1}", "concat": "c_{k}"} for kind in ("normal", "reduce")
+    }
+    """Names of a cell's ends in a drawing, the paper's; read by :mod:`nas_plugins.drawing`."""
+
     def __init__(
         self,
         choose: Choose,
@@ -282,7 +287,7 @@ def _canonical_cell(architecture: Mapping[str, object], kind: str) -> Hashable:
     }
     forms = []
     for numbers in itertools.permutations(NODES):
-        renamed = {0: 0, 1: 1, **dict(zip(NODES, numbers))}
+        renamed = {0: 0, 1: 1, **dict(zip(NODES, numbers, strict=True))}
         form = sorted(
             (renamed[to], *sorted((renamed[source], op) for source, op in edges))
             for to, edges in nodes.items()
@@ -332,7 +337,8 @@ def _choices_of_genes(kind: str, genes: Sequence[tuple[str, int]]) -> dict[str, 
             f"for each of the nodes {list(NODES)}"
         )
     choices = {}
-    for to, pair in zip(NODES, zip(genes[::2], genes[1::2])):
+    for i, to in enumerate(NODES):
+        pair = genes[2 * i : 2 * i + 2]
         operations = {int(source): operation for operation, source in pair}
         sources = sorted(operations)
         if len(sources) < 2 or not 0 <= sources[0] < sources[1] < to:
@@ -406,8 +412,13 @@ def darts(
 
     Args:
         evaluation: Whether options left out are :data:`EVALUATION`'s, not :data:`SEARCH`'s.
-        channels, num_cells, num_classes, in_channels, affine, auxiliary, drop_path: See
-            :class:`DARTS`.
+        channels: Of a node in the first cells.
+        num_cells: All cells.
+        num_classes: Outputs.
+        in_channels: Of the images.
+        affine: Whether batch norms have weights; without, pools are normalised too.
+        auxiliary: Whether there is an auxiliary head.
+        drop_path: Probability of dropping an edge that is not the identity.
     """
     given = {
         "channels": channels,

@@ -1,0 +1,174 @@
+"""A study's trials read as a history, a few at a time, and the numbers of its proposals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_plugins.optuna.worker import Worker
+
+__all__ = ["StudyHistory", "completion_order"]
+
+_NUMBER = "nas_plugins:number"
+_WORKER = "nas_plugins:worker"
+_FAILED = "nas_plugins:failed"
+
+
+class StudyHistory:
+    """Cursor over the trials of one study, and the book of proposal numbers.
+
+    A trial that is sampled takes a *number*, the smallest that no other trial holds, and
+    keeps it in a system attribute that its own worker alone writes; a study attribute would
+    lose concurrent updates. A trial that ended holds its number for ever. A trial that is
+    running holds it while its process lives: when the process was killed, the number is
+    free, and whoever samples next asks the lost proposal again.
+
+    That presumes the process runs the trial to its end, as ``study.optimize`` does. A trial
+    from ``study.ask`` may be told by another process, and holds its number until it is.
+
+    Reading costs the trials that are new or were not finished before, not the whole history
+    (beyond what the storage itself spends).
+
+    Args:
+        storage: The study's storage.
+        study_id: The study's key in it.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self._num_seen = 0
+        self._open: dict[int, FrozenTrial] = {}  # not finished, by trial number
+        self._gone: set[Worker] = set()  # known to have ended, which is final
+        self._held: set[int] = set()  # for ever; every number below the floor is as well
+        self._floor = 0
+
+    def is_of(self, storage: BaseStorage, study_id: int) -> bool:
+        return storage is self._storage and study_id == self._study_id
+
+    def read(self) -> list[FrozenTrial]:
+        """Trials that finished since the last call, in order of completion."""
+        finished = []
+        for trial in list(self._changed()):
+            self._num_seen = max(self._num_seen, trial.number + 1)
+            if not trial.state.is_finished():
+                self._open[trial.number] = trial
+                continue
+            self._open.pop(trial.number, None)
+            # Failed by another than its own worker (a stale heartbeat): it never happened.
+            if trial.state is not TrialState.FAIL or _FAILED in trial.system_attrs:
+                finished.append(trial)
+                self._hold(trial.system_attrs.get(_NUMBER))
+        return sorted(finished, key=completion_order)
+
+    def sign(self, trial: FrozenTrial, *, to_the_end: bool) -> None:
+        """Note that this process works on a trial.
+
+        Args:
+            trial: Running.
+            to_the_end: Whether nobody but this process will finish it.
+        """
+        here = Worker.here()
+        self._set(trial, _WORKER, [here.host, here.pid, here.started, to_the_end])
+
+    def sign_failure(self, trial: FrozenTrial) -> None:
+        """Note that a trial is about to fail by what happened in it."""
+        self._set(trial, _FAILED, True)
+
+    def number_held(self, trial: FrozenTrial) -> int | None:
+        """The proposal number a trial had when it was last read."""
+        known = self._open.get(trial.number)
+        return None if known is None else known.system_attrs.get(_NUMBER)
+
+    def number(self, trial: FrozenTrial) -> int:
+        """The proposal number of a running trial; taken now if it has none.
+
+        Workers that take theirs in the same moment do not collide, unless one dies in it: a
+        running trial with a smaller trial number comes first, so room is left for it.
+        """
+        held = self.number_held(trial)
+        if held is not None:
+            return held
+        taken, num_before = self._taken_by_others(trial.number)
+        number = self._floor
+        while number in self._held or number in taken or num_before > 0:
+            num_before -= number not in self._held and number not in taken
+            number += 1
+        self._set(trial, _NUMBER, number)
+        return number
+
+    def _changed(self) -> Iterator[FrozenTrial]:
+        """Trials that are new, or were unfinished when last seen."""
+        if not isinstance(self._storage, InMemoryStorage):
+            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+            yield from (trials[number] for number in self._open)
+            yield from trials[self._num_seen :]
+            return
+        # Its list of all trials is a fresh copy each time: milliseconds in a long study.
+        for trial in self._open.values():
+            yield self._storage.get_trial(trial._trial_id)
+        number = self._num_seen
+        while True:
+            try:
+                trial_id = self._storage.get_trial_id_from_study_id_trial_number(
+                    self._study_id, number
+                )
+            except KeyError:
+                return
+            yield self._storage.get_trial(trial_id)
+            number += 1
+
+    def _hold(self, number: int | None) -> None:
+        if number is not None and number >= self._floor:
+            self._held.add(number)
+            while self._floor in self._held:
+                self._held.remove(self._floor)
+                self._floor += 1
+
+    def _taken_by_others(self, trial_number: int) -> tuple[set[int], int]:
+        """Numbers of unfinished trials, and how many trials before this one need one yet."""
+        taken: set[int] = set()
+        num_before = 0
+        for other in self._open.values():
+            if other.number == trial_number:
+                continue
+            worker, to_the_end = _worker_of(other)
+            if _NUMBER in other.system_attrs:
+                if not (to_the_end and self._is_gone(worker)):
+                    taken.add(other.system_attrs[_NUMBER])
+            elif worker is not None and other.number < trial_number:
+                num_before += not self._is_gone(worker)
+        return taken, num_before
+
+    def _is_gone(self, worker: Worker | None) -> bool:
+        if worker is None:
+            return False
+        if worker not in self._gone and worker.is_gone():
+            self._gone.add(worker)
+        return worker in self._gone
+
+    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        self._storage.set_trial_system_attr(trial._trial_id, key, value)
+        if trial.number in self._open:
+            known = self._open[trial.number] = copy.copy(self._open[trial.number])
+            known.system_attrs = {**known.system_attrs, key: value}
+
+
+def completion_order(trial: FrozenTrial) -> tuple[datetime, int]:
+    """Key by which trials are told: time of completion, then number."""
+    assert trial.datetime_complete is not None
+    return trial.datetime_complete, trial.number
+
+
+def _worker_of(trial: FrozenTrial) -> tuple[Worker | None, bool]:
+    """Who runs a trial, and whether to its end; a retried one that waits has nobody yet."""
+    entry = trial.system_attrs.get(_WORKER)
+    if entry is None or trial.state is not TrialState.RUNNING:
+        return None, False
+    host, pid, started, to_the_end = entry
+    return Worker(host, pid, started), to_the_end

@@ -1,0 +1,172 @@
+"""Translation between decisions of a space and parameters of a trial, both ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Union
+
+from ConfigSpace import ConfigurationSpace
+from ConfigSpace.hyperparameters import (
+    CategoricalHyperparameter,
+    Constant,
+    Hyperparameter,
+    OrdinalHyperparameter,
+    UniformFloatHyperparameter,
+    UniformIntegerHyperparameter,
+)
+from optuna import TrialPruned
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
+
+from nas_plugins.architecture import Architecture, Choice
+from nas_plugins.decision import Decision
+from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+from nas_plugins.space import SearchSpace
+
+__all__ = ["architecture_of", "distributions", "is_expressible", "space_of", "suggest"]
+
+_MAX_STEPS = 1000
+
+
+def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
+    """Take every active decision of a space from a trial, define-by-run.
+
+    The parameters carry the decisions' labels and are suggested in the order of
+    ``space.decisions``; inactive ones are not suggested. Any sampler will do. The order of an
+    ordinal decision and the weights of a prior are not known to Optuna.
+
+    Args:
+        trial: Of any kind; a ``FixedTrial`` or a finished trial replays its parameters.
+        space: Where the architecture comes from.
+
+    Raises:
+        TrialPruned: The sampler's choices are forbidden by a clause of the space. Samplers
+            of this package never propose such.
+        ArchitectureError: A parameter fixed by ``enqueue_trial`` is not in the space.
+    """
+    chosen: dict[str, Choice] = {}
+    for label, decision in space.decisions.items():
+        if decision.is_active(chosen):
+            chosen[label] = _suggest(trial, decision)
+    architecture = Architecture(chosen)
+    try:
+        return space.validate(architecture)
+    except ArchitectureError as error:
+        if all(space.decisions[label].allows(choice) for label, choice in chosen.items()):
+            raise TrialPruned(str(error)) from error
+        raise
+
+
+def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architecture:
+    """The architecture a trial holds in its parameters; others than the space's are ignored.
+
+    Of a completed trial, decisions that the space has gained since take their default.
+
+    Raises:
+        ArchitectureError: The parameters are not those of an architecture of this space.
+    """
+    choices = {name: value for name, value in trial.params.items() if name in space.decisions}
+    if not choices and space.decisions:
+        raise ArchitectureError(
+            f"trial {trial.number} has parameters {sorted(trial.params)}, none of which is a "
+            f"decision of space {space.name!r}: was it made with another space?"
+        )
+    if isinstance(trial, FrozenTrial) and trial.state is TrialState.COMPLETE:
+        return space.complete(choices)
+    # A trial that stopped half way lacks choices that nobody took.
+    return space.validate(choices)
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """Every decision of a space, active or not, as Optuna's distributions."""
+    return {label: _distribution(decision) for label, decision in space.decisions.items()}
+
+
+def space_of(distributions: Mapping[str, BaseDistribution], *, name: str = "study") -> SearchSpace:
+    """A space without conditions whose decisions are Optuna's distributions.
+
+    A distribution with a ``step`` becomes an ordinal decision over its values.
+
+    Raises:
+        UnsupportedSpaceError: Choices are not distinct strings, numbers or booleans, or a
+            step leaves more than 1,000 values.
+    """
+    hyperparameters = []
+    for label, distribution in distributions.items():
+        if not is_expressible(distribution):
+            raise UnsupportedSpaceError(
+                f"parameter {label!r} has {distribution}; expected choices that are distinct "
+                f"strings, finite numbers or booleans, or at most {_MAX_STEPS} steps"
+            )
+        hyperparameters.append(_hyperparameter(label, distribution))
+    config_space = ConfigurationSpace()
+    config_space.add(hyperparameters)
+    return SearchSpace(config_space, name=name)
+
+
+def is_expressible(distribution: BaseDistribution) -> bool:
+    """Whether :func:`space_of` can translate a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = distribution.choices
+        return len(set(choices)) == len(choices) and all(
+            isinstance(c, (str, bool, int)) or (isinstance(c, float) and math.isfinite(c))
+            for c in choices
+        )
+    return _step_of(distribution) is None or _num_steps(distribution) <= _MAX_STEPS
+
+
+def _suggest(trial: BaseTrial, decision: Decision) -> Choice:
+    if decision.choices is not None:
+        return trial.suggest_categorical(decision.label, decision.choices)  # type: ignore[return-value]
+    if decision.integer:
+        low, high = int(decision.low), int(decision.high)
+        return trial.suggest_int(decision.label, low, high, log=decision.log)
+    return trial.suggest_float(decision.label, decision.low, decision.high, log=decision.log)
+
+
+def _distribution(decision: Decision) -> BaseDistribution:
+    if decision.choices is not None:
+        return CategoricalDistribution(decision.choices)
+    if decision.integer:
+        return IntDistribution(int(decision.low), int(decision.high), log=decision.log)
+    return FloatDistribution(decision.low, decision.high, log=decision.log)
+
+
+_Numeric = Union[FloatDistribution, IntDistribution]
+
+
+def _hyperparameter(name: str, distribution: BaseDistribution) -> Hyperparameter[Any, Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        if distribution.single():
+            return Constant(name, distribution.choices[0])
+        return CategoricalHyperparameter(name, distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    low, high, step = distribution.low, distribution.high, _step_of(distribution)
+    if distribution.single():
+        return Constant(name, low)
+    if step is not None:
+        values = [low + k * step for k in range(_num_steps(distribution))]
+        return OrdinalHyperparameter(name, values)
+    kind = (
+        UniformIntegerHyperparameter
+        if isinstance(distribution, IntDistribution)
+        else UniformFloatHyperparameter
+    )
+    return kind(name, low, high, log=distribution.log)
+
+
+def _step_of(distribution: BaseDistribution) -> float | None:
+    """Distance of the values, ``None`` for all numbers or all integers of a range."""
+    if isinstance(distribution, IntDistribution) and distribution.step == 1:
+        return None
+    return getattr(distribution, "step", None)
+
+
+def _num_steps(distribution: Any) -> int:
+    return round((distribution.high - distribution.low) / distribution.step) + 1

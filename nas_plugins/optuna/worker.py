@@ -1,0 +1,71 @@
+"""Which process works on a trial, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["Worker"]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process, named so that no other process ever has the same name.
+
+    Attributes:
+        host: Name of the machine, and of the container if there is one: a process number
+            means nothing outside.
+        pid: Process number; numbers are used again.
+        started: When the process started, in whatever form the system tells it.
+    """
+
+    host: str
+    pid: int
+    started: str
+
+    @classmethod
+    def here(cls) -> Worker:
+        """This process."""
+        pid = os.getpid()  # asked each time: the process may be a fork
+        return _worker(pid)
+
+    def is_gone(self) -> bool:
+        """Whether the process is known to have ended; unknown on other machines."""
+        if self == Worker.here():
+            return False
+        return self.host == _host() and _start_time(self.pid) != self.started
+
+
+@lru_cache(maxsize=1)
+def _worker(pid: int) -> Worker:
+    return Worker(_host(), pid, _start_time(pid) or "")
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _start_time(pid: int) -> str | None:
+    """Start of a process, ``None`` if there is none, empty if the system does not tell."""
+    if Path("/proc/self/stat").exists():
+        try:
+            # Fields 3 (state) and 22 (start); the command, in parentheses, may hold spaces.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
+    try:
+        listed = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return listed.stdout.strip() or None

@@ -86,7 +86,7 @@ class TabularNB201:
             ArchitectureError: Not in the table.
         """
         operations = tuple(architecture.get(f"cell/{edge}") for edge in EDGES)
-        row = self._index.get(operations)  # type: ignore[arg-type]
+        row = self._index.get(operations)
         if row is None:
             raise ArchitectureError(
                 f"architecture {dict(architecture)} is not in the NAS-Bench-201 table; expected "
@@ -107,6 +107,7 @@ class Replay:
         spent_s: Simulated seconds so far.
         num_trained: Trainings so far.
         best: Result of the highest reward so far; the first of equals.
+        best_architecture: What that is the result of.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Replay:
         self.spent_s = 0.0
         self.num_trained = 0
         self.best: TabularResult | None = None
+        self.best_architecture: Mapping[str, Choice] | None = None
 
     def train(self, architecture: Mapping[str, Choice]) -> TabularResult:
         """Spend the time of one training and return its result.
@@ -142,7 +144,7 @@ class Replay:
         self.spent_s += result.seconds
         self.num_trained += 1
         if self.best is None or result.reward > self.best.reward:
-            self.best = result
+            self.best, self.best_architecture = result, architecture
         return result
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -21,6 +23,7 @@ from lightning_modules.recipe import (
 )
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.choices import build
+from nas_plugins.export import export
 from nas_plugins.operations import DropPath
 from nas_plugins.rebuild import CheckpointError, read_tensors, reference, resolve
 from nas_plugins.space import SearchSpace
@@ -62,6 +65,7 @@ class ChildClassifier(pl.LightningModule):
             :class:`~nas_plugins.operations.DropPath` (DARTS evaluates with 0.2).
         auxiliary_weight: Of the second output's loss, for networks that return
             ``(logits, auxiliary logits)`` in training (DARTS: 0.4).
+        input_shape: ``(channels, height, width)`` of the images, kept for :meth:`export`.
         metrics: Further metrics, logged as ``val_<name>`` and ``test_<name>``. Not part of
             a checkpoint.
 
@@ -87,6 +91,7 @@ class ChildClassifier(pl.LightningModule):
         initialisation: str = "default",
         drop_path_probability: float = 0.0,
         auxiliary_weight: float = 0.4,
+        input_shape: Sequence[int] | None = None,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
@@ -98,13 +103,15 @@ class ChildClassifier(pl.LightningModule):
         ):
             pick(kind, name, table)
         options = dict(network_options or {})
+        self.architecture = _architecture(architecture)
         if isinstance(network, SearchSpace):
             options = {**network.options, **options}
-            architecture = network.validate(_architecture(architecture))
-            network = network._need_network()
-        self.architecture = _architecture(architecture)
-        make = resolve(network) if isinstance(network, str) else network
-        self.network = build(make, self.architecture, options)
+            self.network = network.build(self.architecture, **options)
+            assert network.network is not None
+            self._make = network.network
+        else:
+            self._make = resolve(network) if isinstance(network, str) else network
+            self.network = build(self._make, self.architecture, options)
         initialise(self.network, initialisation)
         num_classes = num_classes or int(options.get("num_classes", 10))
         self.metrics = nn.ModuleDict(
@@ -120,7 +127,7 @@ class ChildClassifier(pl.LightningModule):
         )
         self.save_hyperparameters(
             {
-                "network": reference(make),
+                "network": reference(self._make),
                 "architecture": self.architecture.to_json(),
                 "network_options": options,
                 "num_classes": num_classes,
@@ -134,6 +141,7 @@ class ChildClassifier(pl.LightningModule):
                 "initialisation": initialisation,
                 "drop_path_probability": drop_path_probability,
                 "auxiliary_weight": auxiliary_weight,
+                "input_shape": None if input_shape is None else tuple(input_shape),
             }
         )
 
@@ -150,7 +158,14 @@ class ChildClassifier(pl.LightningModule):
         for other in auxiliary:
             if other is not None:
                 loss = loss + self.hparams["auxiliary_weight"] * self._loss(other, labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(
+            "train_loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(labels),
+        )
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -194,6 +209,11 @@ class ChildClassifier(pl.LightningModule):
             if isinstance(module, DropPath):
                 module.probability = self.hparams["drop_path_probability"] * progress
 
+    def on_fit_start(self) -> None:
+        check = getattr(getattr(self.trainer, "datamodule", None), "check", None)
+        if check is not None:  # one of ours: say at once if images and network disagree
+            check(self.network)
+
     # -- checkpoints --------------------------------------------------------------------
 
     @classmethod
@@ -224,9 +244,28 @@ class ChildClassifier(pl.LightningModule):
                 "be imported (it was defined in a script or a function): give it again, "
                 "load_from_checkpoint(path, network=...)"
             )
-        child = cls(**{**saved, **overrides})
+        with torch.random.fork_rng(devices=[]):
+            child = cls(**{**saved, **overrides})
         child.load_state_dict(checkpoint["state_dict"])
         return child.to(map_location or "cpu")
+
+    def export(self, directory: str | Path, **options: Any) -> list[Path]:
+        """Write the child as an ordinary network: see :func:`nas_plugins.export.export`.
+
+        Args:
+            directory: Created where absent.
+            options: ``formats`` and ``input_shape`` of that function.
+        """
+        shape = options.pop("input_shape", self.hparams["input_shape"])
+        return export(
+            self._make,
+            self.architecture,
+            self.network,
+            directory,
+            input_shape=shape,
+            **self.hparams["network_options"],
+            **options,
+        )
 
 
 def _architecture(given: Mapping[str, Choice] | str) -> Architecture:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     Attributes:
         in_channels, num_classes: Of the data.
+        training_options: Options of ``ChildClassifier`` that suit the data better than its
+            defaults.
         mean, std: Per channel, of images in [0, 1]; empty where a dataset normalises itself.
 
     Raises:
@@ -84,6 +87,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     in_channels: int
     num_classes: int
+    training_options: Mapping[str, Any] = MappingProxyType({})
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
@@ -171,6 +175,13 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             raise DataError(f"{type(self).__name__} has no {name} data; it has {list(self._parts)}")
         return self._parts[name]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of a batch's images."""
+        images, _ = Collate(self.mean, self.std)([self.part("val")[0]])
+        channels, height, width = images.shape[1:]
+        return channels, height, width
+
     def train_dataloader(self) -> DataLoader[Any]:
         part = self.part("train")
         if self.data_fraction < 1:
@@ -180,8 +191,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
         # Also alone: its order is a function of seed and epoch, which Lightning tells it.
-        sampler = DistributedSampler(part, world, rank, seed=self.training_seed)
-        return self._loader(part, sampler=sampler)
+        order: DistributedSampler[Any] = DistributedSampler(
+            part, world, rank, seed=self.training_seed
+        )
+        return self._loader(part, sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.part("val"))
@@ -226,8 +239,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         Raises:
             DataError: Names what the data has and what the network expects.
         """
-        part = self.part("val")
-        images, _ = Collate(self.mean, self.std)([part[0]])
+        images, _ = Collate(self.mean, self.std)([self.part("val")[0]])
         shape = tuple(images.shape[1:])
         if shape[0] != self.in_channels:
             raise DataError(
@@ -250,7 +262,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         logits = output[0] if isinstance(output, tuple) else output
         if logits.shape != (1, self.num_classes):
             raise DataError(
-                f"the network gives outputs of shape {tuple(logits.shape)} for one image; "
+                f"the network gives an output of shape {tuple(logits.shape)} for one image; "
                 f"{type(self).__name__} has {self.num_classes} classes, so expected "
                 f"(1, {self.num_classes}): give the space num_classes={self.num_classes}"
             )

@@ -51,7 +51,8 @@ def seed_everything(seed: int) -> None:
 
 
 def _generators() -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if initialized else None
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_modules.child import ChildClassifier
 from lightning_modules.data import ImageDataModule
@@ -71,6 +72,8 @@ def train_child(
     dropout or drop path are no longer reproducible, since those draw from torch's global
     generator, which threads share.
 
+    Options of :class:`ChildClassifier` come from the data's ``training_options``, then from
+    ``module_options``, then from the architecture, the last having the last word.
     Decisions ``train/<option>`` of a joint space override ``module_options``:
     ``train/learning_rate``, ``train/weight_decay``, ``train/schedule``, ``train/loss``,
     ``train/initialisation``, ``train/batch_size`` and every other option of
@@ -107,7 +110,8 @@ def train_child(
     """
     started = time.perf_counter()
     architecture = space.validate(architecture)
-    options = {**module_options, **_training_decisions(architecture)}
+    options = {**data.training_options, **module_options, **_training_decisions(architecture)}
+    options.setdefault("input_shape", data.image_shape)
     batch_size = options.pop("batch_size", None)
     data = data.prepared_for(
         seed=seed, batch_size=batch_size, data_fraction=budget.data_fraction * data.data_fraction
@@ -121,19 +125,21 @@ def train_child(
     with isolated(quiet=not progress):
         seed_everything(seed)
         child = ChildClassifier(space, architecture, network_options=network_options, **options)
-        data.check(child.network)
         checkpoint = start = None
         if directory is not None:
             home = Path(directory) / _identity(child, data, budget, seed)
             checkpoint = home / f"epochs_{budget.epochs}.ckpt"
             start = _start(checkpoint, budget.epochs)
+        own = [*callbacks, _Reseed(seed), record]
+        if checkpoint is not None:
+            own.append(_Keep(checkpoint))
         trainer = pl.Trainer(
             **{
                 "max_epochs": budget.epochs,
                 "accelerator": accelerator,
                 "devices": 1,
-                "callbacks": [*callbacks, _Reseed(seed), record, *_keeper(checkpoint)],
-                "enable_checkpointing": checkpoint is not None,
+                "callbacks": own,
+                "enable_checkpointing": any(isinstance(c, Checkpoint) for c in own),
                 "enable_model_summary": progress,
                 "enable_progress_bar": progress,
                 "gradient_clip_val": 5.0,
@@ -184,17 +190,18 @@ class _Record(pl.Callback):
         self.epochs = list(state_dict["epochs"])
 
 
-def _keeper(checkpoint: Path | None) -> list[pl.Callback]:
-    if checkpoint is None:
-        return []
-    return [
-        ModelCheckpoint(
-            checkpoint.parent,
-            checkpoint.stem,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-    ]
+class _Keep(Checkpoint):
+    """The last epoch in one file, replaced in one step: a kill leaves the old or the new."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A name of its own keeps two that train the same child from mixing their bytes.
+        partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.path)
 
 
 def _start(checkpoint: Path, epochs: int) -> Path | None:
@@ -230,8 +237,9 @@ def _training_decisions(architecture: Architecture) -> dict[str, Any]:
 
 def _options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]:
     """``in_channels`` and ``num_classes``, as far as the network takes them."""
-    network = space._need_network()
-    known = {*inspect.signature(network).parameters, *space.options}
+    if space.network is None:  # building says so
+        return {}
+    known = {*inspect.signature(space.network).parameters, *space.options}
     facts = {"in_channels": data.in_channels, "num_classes": data.num_classes}
     return {name: value for name, value in facts.items() if name in known}
 

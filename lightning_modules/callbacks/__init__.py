@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 _EXPORTS = {
     "ArchitecturePicture": "picture",
+    "NNIReportCallback": "nni",
+    "OptunaPruningCallback": "optuna",
 }
 
 __all__ = [
     "ArchitecturePicture",
+    "NNIReportCallback",
+    "OptunaPruningCallback",
 ]
 
 if TYPE_CHECKING:
+    from lightning_modules.callbacks.nni import NNIReportCallback
+    from lightning_modules.callbacks.optuna import OptunaPruningCallback
     from lightning_modules.callbacks.picture import ArchitecturePicture
 
 

@@ -1,0 +1,111 @@
+"""Reports a training's progress to Optuna, whose pruners stop what does not promise."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.multiprocessing import ProcessRaisedException
+
+from nas_plugins.errors import MissingExtraError, NasPluginsError
+
+try:
+    import optuna
+except ModuleNotFoundError as _error:
+    if _error.name != "optuna":
+        raise
+    raise MissingExtraError("optuna", "optuna") from _error
+
+__all__ = ["OptunaPruningCallback"]
+
+
+class OptunaPruningCallback(pl.Callback):
+    """Reports a metric after each validation epoch, and ends the fit when Optuna prunes.
+
+    ``trainer.fit`` then raises ``optuna.TrialPruned``, in every process of a distributed fit,
+    and nothing is left to call. The first process reports and decides, the others follow.
+
+    Under DDP the trial belongs to the process that runs the study:
+
+    - ``torchrun``, SLURM, or Lightning's own ``strategy="ddp"``, where every process runs the
+      script: the first one has the trial, the others give ``None`` (and have to build the
+      same network, say from an architecture that the first broadcasts or writes to a file).
+      Any storage.
+    - ``DDPStrategy(start_method="spawn")`` or ``"fork"``, where ``fit`` itself starts the
+      processes: give the trial. Storages that another process can open: database, journal,
+      gRPC (the last with ``spawn``).
+
+    Args:
+        trial: The running trial; ``None`` in a process that has none.
+        monitor: A logged metric, the one the objective returns. Log it with
+            ``sync_dist=True``, or the first process decides by its own share of the data.
+
+    Raises:
+        ValueError: At validation, when nothing logged ``monitor``.
+        NasPluginsError: The trial's storage lives in the memory of another process.
+
+    Example:
+        >>> def objective(trial):
+        ...     trainer = pl.Trainer(callbacks=[OptunaPruningCallback(trial, "val_acc")])
+        ...     trainer.fit(...)
+        ...     return float(trainer.callback_metrics["val_acc"])
+    """
+
+    def __init__(self, trial: optuna.Trial | None, monitor: str = "val_acc") -> None:
+        self._trial = trial
+        self.monitor = monitor
+        self._pid = os.getpid()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._trial is None or os.getpid() == self._pid:
+            return
+        if isinstance(self._trial.storage, optuna.storages.InMemoryStorage):
+            raise NasPluginsError(
+                "the study is in the memory of the process that called fit, and this process "
+                "was started by fit: its reports would be lost. Give the study a storage "
+                "('sqlite:///study.db', a journal), or start the processes with torchrun and "
+                "give the trial to the first one only"
+            )
+        # A copy opens the storage anew: connections do not survive a fork.
+        self._trial, self._pid = copy.deepcopy(self._trial), os.getpid()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ValueError(
+                f"monitor is {self.monitor!r}, which is not logged; logged are "
+                f"{sorted(trainer.callback_metrics)}"
+            )
+        reason: str | None = None
+        failure: Exception | None = None
+        if trainer.is_global_zero and self._trial is not None:
+            try:
+                reason = self._report(self._trial, trainer)
+            except Exception as error:  # the others wait for the verdict below
+                failure = error
+        reason, failed = trainer.strategy.broadcast((reason, repr(failure) if failure else None))
+        if failure is not None:
+            raise failure
+        if failed is not None:
+            raise NasPluginsError(f"the first process could not report to Optuna: {failed}")
+        if reason is not None:
+            raise optuna.TrialPruned(reason)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        # What a process started by fit raises arrives as text.
+        name = f"{optuna.TrialPruned.__module__}.{optuna.TrialPruned.__qualname__}: "
+        if isinstance(exception, ProcessRaisedException) and name in str(exception):
+            raise optuna.TrialPruned(str(exception).rpartition(name)[2].strip()) from exception
+
+    def _report(self, trial: optuna.Trial, trainer: pl.Trainer) -> str | None:
+        """Report; the reason to prune, if Optuna sees one."""
+        score = float(trainer.callback_metrics[self.monitor])
+        trial.report(score, step=trainer.current_epoch)
+        if not trial.should_prune():
+            return None
+        return f"{self.monitor} is {score:.6g} after epoch {trainer.current_epoch}"

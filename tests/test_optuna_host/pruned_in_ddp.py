@@ -1,0 +1,97 @@
+"""One study whose second trial is pruned inside DDP on two CPU processes; run as a script.
+
+    python pruned_in_ddp.py external|fork|spawn STORAGE OUTPUT
+
+``external``: the caller starts both processes (LOCAL_RANK), as torchrun does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import optuna
+import pytorch_lightning as pl
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_modules.callbacks import OptunaPruningCallback
+
+EPOCHS = 3
+
+
+class Scripted(pl.LightningModule):
+    """Learns nothing that matters; its accuracy is written in a curve."""
+
+    def __init__(self, curve: list[float]) -> None:
+        super().__init__()
+        self.curve = curve
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
+        return self.layer(batch[0]).sum()
+
+    def validation_step(self, batch: list[torch.Tensor]) -> None:
+        # The processes differ; only their mean is the curve.
+        mine = self.curve[self.current_epoch] + 0.25 * (-1) ** self.global_rank
+        self.log("val_acc", mine, sync_dist=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(trial: optuna.Trial | None, curve: list[float], start_method: str) -> float:
+    data = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
+    trainer = pl.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        devices=2,
+        strategy=DDPStrategy(process_group_backend="gloo", start_method=start_method),
+        callbacks=[OptunaPruningCallback(trial)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Scripted(curve), data, data)
+    return float(trainer.callback_metrics["val_acc"])
+
+
+def main(mode: str, storage: str, output: Path) -> None:
+    rank = int(os.environ.get("LOCAL_RANK", 0)) if mode == "external" else 0
+    start_method = "popen" if mode == "external" else mode
+    study = None
+    if rank == 0:
+        study = optuna.create_study(
+            direction="maximize",
+            storage=JournalStorage(JournalFileBackend(storage[len("journal:") :]))
+            if storage.startswith("journal:")
+            else (storage or None),
+            pruner=optuna.pruners.ThresholdPruner(lower=0.5),
+        )
+    outcomes = []
+    for curve in ([0.6, 0.7, 0.8], [0.6, 0.4, 0.8]):
+        trial = study.ask() if study else None
+        try:
+            score = fit(trial, curve, start_method)
+            outcomes.append(["complete", round(score, 3)])
+            if study:
+                study.tell(trial, score)
+        except optuna.TrialPruned as pruned:
+            outcomes.append(["pruned", str(pruned)])
+            if study:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    result = {"outcomes": outcomes}
+    if study:
+        result["reports"] = [list(t.intermediate_values.items()) for t in study.trials]
+    output.with_suffix(f".{rank}").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

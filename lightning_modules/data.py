@@ -178,7 +178,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """``(channels, height, width)`` of a batch's images."""
-        images, _ = Collate(self.mean, self.std)([self.part("val")[0]])
+        images, _ = Collate(self.num_classes, self.mean, self.std)([self.part("val")[0]])
         channels, height, width = images.shape[1:]
         return channels, height, width
 
@@ -208,7 +208,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=Collate(self.mean, self.std),
+            collate_fn=Collate(self.num_classes, self.mean, self.std),
             # Its own generator: making an iterator draws a number, else from the global one.
             generator=torch.Generator().manual_seed(self.training_seed),
             **options,
@@ -234,12 +234,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     # -- agreement with a network -------------------------------------------------------
 
     def check(self, network: nn.Module) -> None:
-        """Raise unless the network takes these images and gives one logit per class.
+        """Raise unless the network takes these images and tells these classes apart.
 
         Raises:
             DataError: Names what the data has and what the network expects.
         """
-        images, _ = Collate(self.mean, self.std)([self.part("val")[0]])
+        images, _ = Collate(self.num_classes, self.mean, self.std)([self.part("val")[0]])
         shape = tuple(images.shape[1:])
         if shape[0] != self.in_channels:
             raise DataError(
@@ -312,9 +312,14 @@ class DatasetDataModule(ImageDataModule):
 
 
 class Collate:
-    """Stacks a batch; makes float images of mean zero and unit variance."""
+    """Stacks a batch; makes float images of mean zero and unit variance.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    Raises:
+        DataError: A label is no class: a GPU would only say that an assertion failed.
+    """
+
+    def __init__(self, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.num_classes = num_classes
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
 
     def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -322,6 +327,12 @@ class Collate:
             images = torch.stack([image for image, _ in batch])
             batch = images, torch.tensor([int(label) for _, label in batch])
         images, labels = batch
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if len(wrong):
+            raise DataError(
+                f"an image has label {int(wrong[0])}; expected 0 to {self.num_classes - 1}, as "
+                f"the data module has {self.num_classes} classes"
+            )
         if images.dtype == torch.uint8:
             images = images.float() / 255
         if len(self.mean):
@@ -333,7 +344,7 @@ class Collate:
 
 
 def labels_of(part: Dataset[Any]) -> np.ndarray:
-    """Labels of a dataset, without loading its images where it keeps a list of them."""
+    """Labels of a dataset; its images are loaded only where it keeps no list of them."""
     if isinstance(part, Subset):
         return labels_of(part.dataset)[np.asarray(part.indices)]
     for name in ("labels", "targets"):

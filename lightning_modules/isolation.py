@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["isolated", "seed_everything"]
+__all__ = ["isolated", "seed_everything", "seeded"]
 
 _lock = threading.RLock()
 _inside = 0
@@ -45,9 +45,18 @@ def isolated(*, quiet: bool) -> Iterator[None]:
 
 def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's global generators; no environment variable."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    with _lock:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed, and let no other thread seed until what is inside has drawn its numbers."""
+    with _lock:
+        seed_everything(seed)
+        yield
 
 
 def _generators() -> tuple[Any, ...]:

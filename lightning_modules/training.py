@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_modules.child import ChildClassifier
 from lightning_modules.data import ImageDataModule
-from lightning_modules.isolation import isolated, seed_everything
+from lightning_modules.isolation import isolated, seed_everything, seeded
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.budget import Budget
 from nas_plugins.errors import UnsupportedSpaceError
@@ -123,8 +123,8 @@ def train_child(
     }
     record = _Record()
     with isolated(quiet=not progress):
-        seed_everything(seed)
-        child = ChildClassifier(space, architecture, network_options=network_options, **options)
+        with seeded(seed):
+            child = ChildClassifier(space, architecture, network_options=network_options, **options)
         checkpoint = start = None
         if directory is not None:
             home = Path(directory) / _identity(child, data, budget, seed)

@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_plugins.architecture import Choice
 from nas_plugins.space import SearchSpace
@@ -23,7 +23,7 @@ from nas_plugins.space import SearchSpace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "draw_history", "figure"]
+__all__ = ["draw", "draw_history", "figure", "log_drawing"]
 
 _FORMATS = (".pdf", ".png", ".svg")
 _saving = threading.Lock()
@@ -69,6 +69,42 @@ def figure(
     from nas_plugins.drawing.page import compose, paint
 
     return paint(compose(space, space.validate(architecture), title))
+
+
+def log_drawing(
+    logger: Any,
+    space: SearchSpace,
+    architecture: Mapping[str, Choice],
+    *,
+    step: int = 0,
+    tag: str = "architecture",
+    title: str | None = None,
+) -> None:
+    """Show an architecture among TensorBoard's images.
+
+    Args:
+        logger: A ``SummaryWriter``, or a Lightning ``TensorBoardLogger``.
+        space: Where the architecture is from.
+        architecture: What is drawn.
+        step: TensorBoard's global step.
+        tag: TensorBoard's name of the image.
+        title: As in :func:`draw`.
+
+    Raises:
+        TypeError: The logger takes no images.
+    """
+    import numpy as np
+
+    writer: Any = logger if hasattr(logger, "add_image") else getattr(logger, "experiment", None)
+    if not hasattr(writer, "add_image"):
+        raise TypeError(
+            f"logger is a {type(logger).__name__}; expected a SummaryWriter or a Lightning "
+            "TensorBoardLogger. Other loggers take the file that draw() writes"
+        )
+    canvas = figure(space, architecture, title=title).canvas
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+    writer.add_image(tag, pixels, step, dataformats="HWC")
 
 
 def draw_history(

@@ -19,6 +19,9 @@ _EXPORTS = {
     "FashionMNISTDataModule": "published",
     "ImageDataModule": "data",
     "ImageFolderDataModule": "published",
+    "ResumableLoader": "resumable",
+    "SearchDataModule": "search_data",
+    "SupernetClassifier": "supernet",
     "train_child": "training",
 }
 
@@ -33,6 +36,9 @@ __all__ = [
     "FashionMNISTDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "ResumableLoader",
+    "SearchDataModule",
+    "SupernetClassifier",
     "train_child",
 ]
 
@@ -46,6 +52,9 @@ if TYPE_CHECKING:
         FashionMNISTDataModule,
         ImageFolderDataModule,
     )
+    from lightning_modules.resumable import ResumableLoader
+    from lightning_modules.search_data import SearchDataModule
+    from lightning_modules.supernet import SupernetClassifier
     from lightning_modules.training import ChildResult, train_child
 
 

@@ -7,17 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 _EXPORTS = {
     "ArchitecturePicture": "picture",
+    "ArchitectureSearch": "architecture_search",
+    "CurvatureAlarm": "alarms",
+    "EntropyAlarm": "alarms",
     "NNIReportCallback": "nni",
     "OptunaPruningCallback": "optuna",
+    "SkipAlarm": "alarms",
 }
 
 __all__ = [
     "ArchitecturePicture",
+    "ArchitectureSearch",
+    "CurvatureAlarm",
+    "EntropyAlarm",
     "NNIReportCallback",
     "OptunaPruningCallback",
+    "SkipAlarm",
 ]
 
 if TYPE_CHECKING:
+    from lightning_modules.callbacks.alarms import CurvatureAlarm, EntropyAlarm, SkipAlarm
+    from lightning_modules.callbacks.architecture_search import ArchitectureSearch
     from lightning_modules.callbacks.nni import NNIReportCallback
     from lightning_modules.callbacks.optuna import OptunaPruningCallback
     from lightning_modules.callbacks.picture import ArchitecturePicture

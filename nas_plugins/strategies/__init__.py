@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.errors import NasPluginsError
@@ -30,6 +31,7 @@ __all__ = [
     "Score",
     "Strategy",
     "StrategyNameError",
+    "check",
     "create",
     "strategy_class",
 ]
@@ -72,8 +74,8 @@ def strategy_class(name: str) -> type[Strategy]:
         raise StrategyNameError(f"strategy {name!r} cannot be loaded: {error}") from error
 
 
-def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> Strategy:
-    """Make a strategy from its name.
+def check(name: str, options: Mapping[str, Any]) -> type[Strategy]:
+    """The class a name stands for, which takes these options.
 
     Raises:
         StrategyNameError: Unknown name or option; the message lists the known ones.
@@ -85,7 +87,16 @@ def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> S
         raise StrategyNameError(
             f"strategy {name!r} has no option {unknown[0]!r}; its options are {known}"
         )
-    return cls(space, seed=seed, **options)
+    return cls
+
+
+def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> Strategy:
+    """Make a strategy from its name.
+
+    Raises:
+        StrategyNameError: Unknown name or option; the message lists the known ones.
+    """
+    return check(name, options)(space, seed=seed, **options)
 
 
 def __getattr__(name: str) -> Any:

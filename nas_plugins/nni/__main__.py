@@ -1,0 +1,46 @@
+"""``python -m nas_plugins.nni report|export EXPERIMENT``: the true results of an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas_plugins.errors import NasPluginsError
+from nas_plugins.nni.results import report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print or write the results of an experiment."""
+    parser = argparse.ArgumentParser(prog="python -m nas_plugins.nni")
+    commands = parser.add_subparsers(dest="command", required=True)
+    table = commands.add_parser("report", help="print every trial, the best first")
+    export = commands.add_parser(
+        "export", help="write JSON that `nnictl experiment import` and the tuner's history read"
+    )
+    for command in (table, export):
+        command.add_argument("experiment", help="id as nnictl prints it, or its directory")
+    export.add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        rows = report(options.experiment)
+    except NasPluginsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.command == "export":
+        scored = [row for row in rows if row["value"] is not None]
+        options.file.write_text(json.dumps(scored, indent=2) + "\n", encoding="utf-8")
+        print(f"{len(scored)} results in {options.file}")
+        return 0
+    rows.sort(key=lambda row: (row["score"] is None, -(row["score"] or 0.0)))
+    for row in rows:
+        score = "-" if row["score"] is None else f"{row['score']:.4f}"
+        found = row["error"] or json.dumps(row["architecture"] or row["parameter"])
+        print(f"{row['trial']}  {row['status']:<10} {score:>8}  {found}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What an experiment has stored: NNI's database, read only.
+
+The database is the one place where each trial's metric lies beside the trial's own id and
+the time it came. It is read directly, so a stopped experiment needs no server.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas_plugins.errors import NasPluginsError
+
+__all__ = ["ExperimentNotFoundError", "Imported", "Trial", "experiment_directory", "read"]
+
+
+class ExperimentNotFoundError(NasPluginsError, LookupError):
+    """No NNI experiment has this id, or the directory holds none."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        trial_id: NNI's id, unique for ever, unlike parameter and sequence ids.
+        status: As NNI writes it, say ``SUCCEEDED``.
+        parameters: Of NNI's row. Right as one of all rows, but with several trials at once
+            not necessarily what *this* trial ran.
+        proposed: Whether the tuner proposed it, not a user and not NNI repeating another.
+        repeated: Whether it was cut off by a stop and run again on resume.
+        value: Its final metric as reported, ``None`` if it reported none.
+        reported: When, in milliseconds since 1970.
+    """
+
+    trial_id: str
+    status: str
+    parameters: Mapping[str, Any]
+    proposed: bool = True
+    repeated: bool = False
+    value: Any = None
+    reported: int | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Results a user imported: NNI's list of ``{"parameter": ..., "value": ...}``."""
+
+    entries: list[dict[str, Any]]
+    reported: int
+
+
+def read(directory: Path) -> tuple[list[Trial], list[Imported]]:
+    """All trials in the order they were submitted, and all imports.
+
+    Args:
+        directory: Of the experiment, ``~/nni-experiments/<id>`` unless configured.
+
+    Raises:
+        ExperimentNotFoundError: No database there.
+    """
+    database = directory / "db" / "nni.sqlite"
+    if not database.is_file():
+        raise ExperimentNotFoundError(
+            f"no NNI experiment in {directory}: {database} does not exist; expected the "
+            "directory of an experiment, by default ~/nni-experiments/<id>"
+        )
+    with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
+        return list(_trials(connection)), list(_imports(connection))
+
+
+def experiment_directory(experiment: str) -> Path:
+    """Directory of an experiment given by its id, or by the directory itself.
+
+    Raises:
+        ExperimentNotFoundError: Neither; the message lists the known ids.
+    """
+    if (Path(experiment) / "db").is_dir():
+        return Path(experiment)
+    from nni.tools.nnictl.config_utils import Experiments
+
+    known = Experiments().get_all_experiments()
+    if experiment not in known:
+        raise ExperimentNotFoundError(
+            f"no experiment {experiment!r}; NNI knows {sorted(known)}. Give one of these ids, or "
+            "the experiment's directory"
+        )
+    return Path(known[experiment]["logDir"]).expanduser() / experiment
+
+
+def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
+    finals: dict[str, tuple[Any, int]] = {}
+    rows = connection.execute(
+        "select trialJobId, data, timestamp from MetricData where type = 'FINAL' order by rowid"
+    )
+    for trial_id, data, timestamp in rows:
+        finals.setdefault(trial_id, (_unpacked(data), timestamp))
+    statuses: dict[str, str] = {}
+    repeated: set[str] = set()
+    packed: dict[str, dict[str, Any]] = {}
+    rows = connection.execute(
+        "select trialJobId, event, data from TrialJobEvent where trialJobId != '' order by rowid"
+    )
+    for trial_id, event, data in rows:
+        statuses[trial_id] = "USER_CANCELED" if event == "USER_TO_CANCEL" else event
+        if event == "ADD_RESUMED":
+            repeated.add(trial_id)
+        if data:
+            packed.setdefault(trial_id, json.loads(data))
+    for trial_id, status in statuses.items():
+        parameters = packed.get(trial_id, {})
+        value, reported = finals.get(trial_id, (None, None))
+        yield Trial(
+            trial_id,
+            status,
+            parameters.get("parameters") or {},
+            parameters.get("parameter_source") == "algorithm",
+            trial_id in repeated,
+            value,
+            reported,
+        )
+
+
+def _unpacked(data: str) -> Any:
+    """NNI stores the JSON text of a JSON text."""
+    value = json.loads(data)
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _imports(connection: sqlite3.Connection) -> Iterator[Imported]:
+    rows = connection.execute(
+        "select data, timestamp from TrialJobEvent where event = 'IMPORT_DATA' order by rowid"
+    )
+    for data, timestamp in rows:
+        if data:
+            yield Imported(json.loads(data), timestamp)

@@ -1,0 +1,176 @@
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ConfigSpace import ConfigurationSpace
+from nni.experiment.config import ExperimentConfig
+from nni.tools.package_utils import create_customized_class_instance
+
+from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
+from nas_plugins.nni import ArchitectureTuner, from_nni, trial, write_config
+from nas_plugins.nni.__main__ import main
+from nas_plugins.spaces import SpaceNameError
+from nas_plugins.strategies import StrategyNameError
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "nni"
+
+
+def tuner_of(path):
+    """The tuner that NNI makes from a config."""
+    config = ExperimentConfig.load(path).canonical_copy()
+    return create_customized_class_instance(config.json()["tuner"]), config
+
+
+def test_nni_takes_the_config_and_the_trial_its_command(tmp_path):
+    options = {"channels": 4, "num_cells": 1}
+    path = write_config(
+        "nas_bench_201",
+        tmp_path / "new",
+        space_options=options,
+        seed=5,
+        epochs=2,
+        strategy_options={"population_size": 5, "sample_size": 2},
+        optimize_mode="minimize",
+        max_trials=7,
+        trial_concurrency=3,
+        working_directory=tmp_path,
+    )
+    tuner, config = tuner_of(path)
+    assert isinstance(tuner, ArchitectureTuner)
+    tuner.update_search_space(config.search_space)
+    assert tuner._ready().population_size == 5
+    assert tuner._ready().seed == 5
+    assert tuner._sign == -1
+    space = spaces.load("nas_bench_201", **options)
+    assert from_nni(config.search_space).config_space == space.config_space
+    assert (config.max_trial_number, config.trial_concurrency) == (7, 3)
+    assert (config.trial_gpu_number, config.training_service.platform) == (0, "local")
+    python, _, module, *arguments = shlex.split(config.trial_command)
+    assert (python, module) == (sys.executable, "nas_plugins.nni.trial")
+    parsed = trial._parser().parse_args(arguments)
+    assert (parsed.space, parsed.space_options, parsed.epochs) == ("nas_bench_201", options, 2)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yml")), ids=lambda p: p.name)
+def test_the_provided_configs_are_what_they_say(path):
+    tuner, config = tuner_of(path)
+    tuner.update_search_space(config.search_space)
+    _, _, _, *arguments = shlex.split(config.trial_command)
+    parsed = trial._parser().parse_args(arguments)
+    space = spaces.load(parsed.space, **parsed.space_options)
+    assert tuner._ready().space.config_space == space.config_space
+
+
+def test_gpus(tmp_path):
+    _, config = tuner_of(write_config("nas_bench_201", tmp_path, trial_gpus=1))
+    assert config.trial_gpu_number == 1
+    assert config.training_service.use_active_gpu is False
+
+
+def test_a_space_of_the_users_own_file_is_found_from_the_trials_directory(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from ConfigSpace import ConfigurationSpace\nfrom nas_plugins import SearchSpace\n"
+        "def space():\n    return SearchSpace(ConfigurationSpace({'a': ['x', 'y']}))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(write_config("mine.py:space", "out").read_text())
+    assert f"{tmp_path}/mine.py:space" in config["trialCommand"]
+
+
+def test_what_nobody_can_run_is_refused_at_once(tmp_path):
+    space = SearchSpace(ConfigurationSpace({"a": ["x", "y"]}))
+    with pytest.raises(StrategyNameError, match="unknown strategy 'x'; expected one of .*'random'"):
+        write_config("nas_bench_201", tmp_path / "c", strategy="x")
+    with pytest.raises(StrategyNameError, match="no option 'popsize'.*'population_size'"):
+        write_config("nas_bench_201", tmp_path / "c", strategy_options={"popsize": 3})
+    options = {"population_size": 5, "sample_size": 9}
+    with pytest.raises(ValueError, match="sample_size is 9 and population_size 5"):
+        write_config("nas_bench_201", tmp_path / "c", strategy_options=options)
+    with pytest.raises(SpaceNameError, match="unknown space 'nb201'"):
+        write_config("nb201", tmp_path / "c")
+    with pytest.raises(ValueError, match="optimize_mode is 'max'"):
+        write_config("nas_bench_201", tmp_path / "c", optimize_mode="max")
+    with pytest.raises(UnsupportedSpaceError, match="give the space by name"):
+        write_config(space, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    assert write_config(space, tmp_path / "c", trial_command="true").is_file()
+
+
+def test_an_unknown_experiment_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["report", "nope"]) == 2
+    assert "no experiment 'nope'" in capsys.readouterr().err
+    (tmp_path / "db").mkdir()
+    assert main(["report", str(tmp_path)]) == 2
+    assert "nni.sqlite does not exist" in capsys.readouterr().err
+
+
+def test_importing_the_host_loads_no_framework():
+    code = (
+        "import sys, nas_plugins.nni as n; n.write_config, n.report, n.to_nni, n.report_score;"
+        "print([m for m in ('torch', 'pytorch_lightning', 'optuna', 'hpbandster')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_nni_the_install_line_is_named():
+    code = "import sys; sys.modules['nni'] = None; import nas_plugins.nni"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'nas-plugins[nni]'" in done.stderr
+
+
+def test_a_trial_outside_nni_trains_the_default_architecture(tmp_path, monkeypatch):
+    import nni
+
+    reported = []
+    monkeypatch.setattr(nni, "report_final_result", reported.append)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path))
+    trial.main(
+        [
+            "--space",
+            "nas_bench_201",
+            "--epochs",
+            "1",
+            "--data-fraction",
+            "0.05",
+            "--space-options",
+            json.dumps({"channels": 2, "num_cells": 1}),
+            "--accelerator",
+            "cpu",
+        ]
+    )
+    (metric,) = reported
+    assert metric["architecture"] == dict(spaces.load("nas_bench_201").default())
+    assert metric["default"] == metric["val_acc"]
+    assert (tmp_path / "architecture.svg").read_text().startswith("<?xml")
+    assert list(tmp_path.glob("checkpoints/*/*.ckpt"))
+
+
+def test_a_trial_that_fails_says_which_architecture_it_was(tmp_path, monkeypatch):
+    import nni
+
+    reported = []
+    monkeypatch.setattr(nni, "report_final_result", reported.append)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="optimizer"):
+        trial.main(
+            [
+                "--space",
+                "nas_bench_201",
+                "--module-options",
+                '{"optimizer": "none"}',
+                "--space-options",
+                '{"channels": 2, "num_cells": 1}',
+                "--accelerator",
+                "cpu",
+            ]
+        )
+    assert reported[0]["architecture"] == dict(spaces.load("nas_bench_201").default())
+    assert "optimizer" in reported[0]["error"]

@@ -125,10 +125,9 @@ class MixedLayer(nn.Module):
             raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no candidate")
         return total
 
-    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
-        """Of the chosen candidate: its key here, its key in the child, the module."""
-        name = str(architecture[self.gate.label])
-        yield f"candidates.{name}.", "", self.candidates[name]
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
+        """The chosen candidate, with where it stands in the child."""
+        yield "", self.candidates[str(architecture[self.gate.label])]
 
 
 class MixedInputs(nn.Module):
@@ -166,9 +165,9 @@ class MixedInputs(nn.Module):
             return [n for n in self.edges if n in self.required or architecture[f"{label}/{n}"]]
         return str(architecture[label]).split(INPUT_SEPARATOR)
 
-    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
         for name in self.chosen(architecture):
-            yield f"edges.{name}.", f"edges.{name}.", self.edges[name]
+            yield f"edges.{name}.", self.edges[name]
 
 
 class MixedRepeat(nn.Module):
@@ -203,12 +202,12 @@ class MixedRepeat(nn.Module):
             raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no depth")
         return total
 
-    def path(self, architecture: Architecture) -> Iterator[tuple[str, str, nn.Module]]:
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
         depth = int(architecture[self.gate.label])
         for i in range(depth):
-            yield f"blocks.{i}.", f"{i}.", self.blocks[i]
+            yield f"{i}.", self.blocks[i]
         if self.heads:
-            yield f"heads.{depth}.", "head.", self.heads[str(depth)]
+            yield "head.", self.heads[str(depth)]
 
 
 class Mixer(Choose):
@@ -343,8 +342,7 @@ class Supernet(nn.Module):
     def path_state_dict(self, architecture: Mapping[str, Choice]) -> dict[str, Tensor]:
         """Weights and buffers of one path under the child's own keys; shared, not copied."""
         architecture = self._validate(architecture)
-        own = self.network.state_dict(keep_vars=True)
-        return {child: own[key].detach() for key, child in _path_keys(self.network, architecture)}
+        return {key: t.detach() for key, t in _path_tensors(self.network, architecture)}
 
     @torch.no_grad()
     def load_path_state_dict(
@@ -388,18 +386,22 @@ class Supernet(nn.Module):
         return valid
 
 
-def _path_keys(
-    module: nn.Module, architecture: Architecture, own: str = "", child: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Pairs of (key in the supernet, key in the child) along one path."""
+def _path_tensors(
+    module: nn.Module, architecture: Architecture, prefix: str = ""
+) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers along one path, each with its key in the child."""
     if isinstance(module, (MixedLayer, MixedInputs, MixedRepeat)):
-        for own_part, child_part, part in module.path(architecture):
-            yield from _path_keys(part, architecture, own + own_part, child + child_part)
+        for part, chosen in module.path(architecture):
+            yield from _path_tensors(chosen, architecture, prefix + part)
         return
-    buffers = (n for n in module._buffers if n not in module._non_persistent_buffers_set)
-    for name in [*module._parameters, *buffers]:
-        if getattr(module, name) is not None:
-            yield own + name, child + name
+    persistent = {
+        name: buffer
+        for name, buffer in module._buffers.items()
+        if name not in module._non_persistent_buffers_set
+    }
+    for name, tensor in (*module._parameters.items(), *persistent.items()):
+        if tensor is not None:
+            yield prefix + name, tensor
     for name, submodule in module._modules.items():  # named_children() hides shared modules
         if submodule is not None:
-            yield from _path_keys(submodule, architecture, f"{own}{name}.", f"{child}{name}.")
+            yield from _path_tensors(submodule, architecture, f"{prefix}{name}.")

@@ -1,1 +1,90 @@
-"""Mutators: how a supernet's gates are driven, one published method a file."""
+"""Mutators: how a supernet's gates are driven, one published method a file.
+
+Mutators are registered by name, which is how the command line, configs and the contract
+suites find them. :func:`create` makes one from its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from nas_plugins.errors import NasPluginsError
+
+if TYPE_CHECKING:
+    from nas_plugins.mutators.base import Batch, Evaluate, Loss, Mutator, Reward
+    from nas_plugins.mutators.darts import DARTS
+    from nas_plugins.supernet import Supernet
+
+__all__ = [
+    "DARTS",
+    "REGISTRY",
+    "Batch",
+    "Evaluate",
+    "Loss",
+    "Mutator",
+    "MutatorNameError",
+    "Reward",
+    "create",
+    "mutator_class",
+]
+
+REGISTRY = {
+    "darts": "darts:DARTS",
+}
+"""Name to ``module:class``, the module relative to this package."""
+
+_EXPORTS = {
+    **{target.split(":")[1]: target.split(":")[0] for target in REGISTRY.values()},
+    "Batch": "base",
+    "Evaluate": "base",
+    "Loss": "base",
+    "Mutator": "base",
+    "Reward": "base",
+}
+
+
+class MutatorNameError(NasPluginsError, ValueError):
+    """No mutator has this name, or it does not take these options."""
+
+
+def mutator_class(name: str) -> type[Mutator]:
+    """The class registered under a name, or at ``package.module:Class`` of the user's own."""
+    target = REGISTRY.get(name)
+    if target is None and ":" not in name:
+        raise MutatorNameError(
+            f"unknown mutator {name!r}; expected one of {sorted(REGISTRY)}, or "
+            "'package.module:Class' for a class of your own"
+        )
+    module, _, attribute = (target or name).partition(":")
+    package = __name__ if target else None
+    try:
+        return getattr(
+            importlib.import_module(f".{module}" if target else module, package), attribute
+        )
+    except (ImportError, AttributeError) as error:
+        raise MutatorNameError(f"mutator {name!r} cannot be loaded: {error}") from error
+
+
+def create(name: str, supernet: Supernet, *, seed: int = 0, **options: Any) -> Mutator:
+    """Make a mutator from its name.
+
+    Raises:
+        MutatorNameError: Unknown name or option; the message lists the known ones.
+        UnsupportedSpaceError: The method does not apply to this supernet.
+    """
+    cls = mutator_class(name)
+    known = [p for p in inspect.signature(cls).parameters if p not in ("supernet", "seed")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise MutatorNameError(
+            f"mutator {name!r} has no option {unknown[0]!r}; its options are {known}"
+        )
+    return cls(supernet, seed=seed, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_search, _add_draw, _add_export, _add_space, _add_nni_config, _add_nni_report):
+    for add in (_add_search, _add_draw, _add_export, _add_space, _add_nni_config):
         add(commands)
     return parser
 
@@ -121,7 +121,7 @@ def _add_export(commands: Commands) -> None:
         "--format",
         dest="formats",
         action="append",
-        choices=["state_dict", "torchscript", "onnx"],
+        choices=["state_dict", "torchscript", "program", "onnx"],
         help="may be repeated; default: state_dict and torchscript",
     )
 
@@ -154,17 +154,6 @@ def _add_nni_config(commands: Commands) -> None:
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
     parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
-
-
-def _add_nni_report(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "nni-report",
-        "print or export the true architectures and scores of an NNI experiment",
-        "nas_plugins.cli.commands",
-    )
-    parser.add_argument("experiment", help="experiment id, as nnictl prints it")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write them as JSON")
 
 
 def _command(commands: Commands, name: str, help: str, module: str) -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from nas_plugins import Architecture, SearchSpace
 from nas_plugins.cli import OptionError, named_values
 from nas_plugins.spaces import REGISTRY, load
 
-__all__ = ["draw", "export", "nni_config", "nni_report", "space", "space_of"]
+__all__ = ["draw", "export", "nni_config", "space", "space_of"]
 
 
 def space_of(options: argparse.Namespace) -> SearchSpace:
@@ -60,11 +59,10 @@ def draw(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Write a trained child as an ordinary network."""
     from lightning_modules import ChildClassifier
-    from nas_plugins.export import export as export_to
 
     child = ChildClassifier.load_from_checkpoint(options.checkpoint, map_location="cpu")
-    written = export_to(child, options.directory, formats=options.formats or _FORMATS)
-    for path in written:
+    formats = {"formats": options.formats} if options.formats else {}
+    for path in child.export(options.directory, **formats):
         print(path)
 
 
@@ -84,24 +82,6 @@ def nni_config(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     print(f"nnictl create --config {path}")
-
-
-def nni_report(options: argparse.Namespace) -> None:
-    """The true architecture and score of each trial of an NNI experiment."""
-    from nas_plugins.nni import report
-
-    records = report(options.experiment)
-    if options.export:
-        options.export.write_text(json.dumps(records, indent=2), encoding="utf-8")
-        print(options.export)
-        return
-    table = Table("trial", "status", "score", "architecture")
-    for record in records:
-        table.add_row(*(str(record.get(k)) for k in ("trial", "status", "score", "architecture")))
-    Console().print(table)
-
-
-_FORMATS = ("state_dict", "torchscript")
 
 
 def _read_architecture(path: Path) -> Architecture:

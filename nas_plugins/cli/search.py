@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lightning_modules import ChildResult, data_module, train_child
+from lightning_modules import ChildClassifier, ChildResult, train_child
+from lightning_modules.catalogue import data_module
 from nas_plugins import Architecture, Budget, SearchSpace
 from nas_plugins.cli import named_values
 from nas_plugins.drawing import draw
-from nas_plugins.estimators.cost import cost
-from nas_plugins.export import export
+from nas_plugins.estimators.cost import cost_of
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
 from nas_plugins.spaces import load
 from nas_plugins.strategies import Deduplicated, create
@@ -62,6 +61,10 @@ class _Job:
             accelerator=self.accelerator,
             **options,
         )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return tuple(self.data.part("val")[0][0].shape)
 
     def evaluate(self, trial: optuna.Trial) -> float:
         architecture = suggest(trial, self.space)
@@ -143,7 +146,7 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
         if architecture in found:
             continue
         found.append(architecture)
-        costs = cost(job.space, architecture, job.data.input_shape)
+        costs = cost_of(job.space, architecture, job.image_shape)
         table.add_row(
             str(trial.number),
             architecture.id,
@@ -178,15 +181,13 @@ def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
         result = job.train(architecture, Budget(epochs=epochs), directory=folder, test=True)
     drawing = folder / "architecture.svg"
     draw(job.space, architecture, drawing)
-    exported = export(result.module, folder / "exported")
+    child = ChildClassifier.load_from_checkpoint(result.checkpoint, map_location="cpu")
+    exported = child.export(folder / "exported")
     job.console.print(f"test accuracy after {epochs} epochs: {result.metrics['test_acc']:.2%}")
     job.console.print(f"architecture  {exported[0]}", soft_wrap=True)
     job.console.print(f"drawing       {drawing}", soft_wrap=True)
     job.console.print(f"network       {exported[1]}", soft_wrap=True)
     job.console.print(f"study         {job.storage}", soft_wrap=True)
-
-
-Options = Callable[[argparse.Namespace], dict[str, Any]]
 
 
 def _space_options(options: argparse.Namespace, data: Any) -> dict[str, Any]:

@@ -194,7 +194,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         order: DistributedSampler[Any] = DistributedSampler(
             part, world, rank, seed=self.training_seed
         )
-        return self._loader(part, sampler=order)
+        # A single image has no batch statistics: where all is 1x1, batch norm refuses it.
+        single = len(order) > 1 and len(order) % self.batch_size == 1
+        return self._loader(part, sampler=order, drop_last=single)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.part("val"))

@@ -100,7 +100,8 @@ def train_child(
         accelerator: ``auto``, ``cpu``, ``gpu`` …
         test: Whether to measure ``test_acc`` after training; not for choosing by.
         trainer_options: Further arguments of ``pytorch_lightning.Trainer``: ``logger``,
-            ``devices``, ``precision``, ``gradient_clip_val`` (5 by default) ….
+            ``devices``, ``precision``, ``gradient_clip_val`` (5 by default) …. Under DDP set
+            ``find_unused_parameters``: what leads to a ``none`` has no gradient.
         module_options: Of :class:`ChildClassifier`.
 
     Raises:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -32,24 +28,14 @@ class ArchitecturePicture(pl.Callback):
         self.architecture = architecture
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from nas_plugins.drawing import log_drawing
+
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 text = self.architecture.to_json(indent=2)
                 logger.experiment.add_text("architecture", f"```json\n{text}\n```")
-                logger.experiment.add_image("architecture", self.draw(), dataformats="HWC")
+                log_drawing(logger, self.space, self.architecture)
             else:
                 logger.log_hyperparams({"architecture": self.architecture.to_json()})
-
-    def draw(self) -> np.ndarray:
-        """The drawing, shape ``(height, width, 3)``, uint8."""
-        from PIL import Image
-
-        from nas_plugins.drawing import draw
-
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "architecture.png"
-            draw(self.space, self.architecture, path)
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))

@@ -70,11 +70,12 @@ def export(
     if unknown:
         raise ExportError(f"format is {unknown[0]!r}; expected some of {list(FORMATS)}")
     architecture = Architecture(architecture)
-    if isinstance(space, SearchSpace):
-        options = {**space.options, **options}
-        child = _filled(space.build(architecture, **options), weights)
-    else:
-        child = _filled(build(space, architecture, options), weights)
+    with torch.random.fork_rng(devices=[]):  # the weights that a new network draws are replaced
+        if isinstance(space, SearchSpace):
+            options = {**space.options, **options}
+            child = _filled(space.build(architecture, **options), weights)
+        else:
+            child = _filled(build(space, architecture, options), weights)
     network = space.network if isinstance(space, SearchSpace) else space
     shape = tuple(input_shape or (options.get("in_channels", 3), 32, 32))
     directory = Path(directory)
@@ -121,7 +122,9 @@ def load_exported(
                 "it again, load_exported(directory, network=...)"
             )
         network = resolve(facts["network"])
-    return _filled(build(network, architecture, facts["options"]), read_tensors(files[2]))
+    with torch.random.fork_rng(devices=[]):
+        child = build(network, architecture, facts["options"])
+    return _filled(child, read_tensors(files[2]))
 
 
 def _filled(child: nn.Module, weights: nn.Module | Mapping[str, Tensor]) -> nn.Module:

@@ -241,13 +241,13 @@ class ArchitectureSampler(BaseSampler):
         finished = history.read()
         if not finished:
             return
-        late = self._finished and completion_order(finished[0]) < completion_order(
-            self._finished[-1]
+        is_late = bool(self._finished) and (
+            completion_order(finished[0]) < completion_order(self._finished[-1])
         )
         self._finished.extend(finished)
         if self._follows_study:
             self._common = _intersection(self._common, finished)
-        if late:  # the state is that of the ordered history, whenever its parts arrived
+        if is_late:  # the state is that of the ordered history, whenever its parts arrived
             self._finished.sort(key=completion_order)
             self._tell_again()
             return

@@ -39,8 +39,8 @@ class Scripted(pl.LightningModule):
 
     def validation_step(self, batch: list[torch.Tensor]) -> None:
         # The processes differ; only their mean is the curve.
-        mine = self.curve[self.current_epoch] + 0.25 * (-1) ** self.global_rank
-        self.log("val_acc", mine, sync_dist=True)
+        apart = 0.25 * (-1) ** self.global_rank if self.trainer.world_size == 2 else 0.0
+        self.log("val_acc", self.curve[self.current_epoch] + apart, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)

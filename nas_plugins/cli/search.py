@@ -170,7 +170,8 @@ def _compare(job: _Job, name: str, study: optuna.Study, baseline: optuna.Study) 
         verdict = "did not beat"
     job.console.print(
         f"{name} {verdict} a random search of the same budget: {ours:.2%} against "
-        f"{random_search:.2%} validation accuracy"
+        f"{random_search:.2%} validation accuracy",
+        soft_wrap=True,
     )
 
 

@@ -1,0 +1,110 @@
+"""The command line: help, each command, and errors that say what to do."""
+
+import json
+import sqlite3
+
+import pytest
+
+from nas_plugins.cli import main, named_values
+from nas_plugins.errors import NasPluginsError
+
+COMMANDS = ("search", "draw", "export", "space", "nni-config")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_is_documented(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out
+    assert "--help" in lines
+    assert command in lines
+
+
+def test_space_prints_size_decisions_and_an_example(capsys):
+    assert main(["space", "--space", "nas_bench_201", "--space-option", "channels=4"]) == 0
+    printed = capsys.readouterr().out
+    assert "15,625 architectures of 6 decisions" in printed
+    assert "cell/3<-2" in printed
+    example = json.loads(printed[printed.index("{") :])
+    assert len(example) == 6
+
+
+def test_space_lists_all_and_prints_json(capsys):
+    from nas_plugins import SearchSpace
+    from nas_plugins.spaces import REGISTRY
+
+    main(["space", "--list"])
+    assert capsys.readouterr().out.split() == sorted(REGISTRY)
+    main(["space", "--json"])
+    assert SearchSpace.from_json(capsys.readouterr().out).size == 15_625
+
+
+def test_draw_writes_a_picture(tmp_path, capsys):
+    main(["space"])
+    printed = capsys.readouterr().out
+    architecture = tmp_path / "architecture.json"
+    architecture.write_text(printed[printed.index("{") :])
+    picture = tmp_path / "cell.svg"
+    assert main(["draw", str(architecture), str(picture)]) == 0
+    assert picture.read_text().lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["space", "--space", "nowhere"], "unknown space 'nowhere'; expected one of"),
+        (["space", "--space-option", "channels"], "option 'channels' has no value"),
+        (["space", "--space-option", "depth=3"], "has no option 'depth'"),
+        (["draw", "absent.json", "x.svg"], "no architecture file absent.json"),
+        (["search", "--strategy", "magic"], "unknown strategy 'magic'"),
+        (["search", "--data", "cifar10"], "none was given"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nas-plugins: ")
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_an_architecture_of_another_space_is_refused(tmp_path, capsys):
+    path = tmp_path / "other.json"
+    path.write_text('{"depth": 3}')
+    assert main(["draw", str(path), str(tmp_path / "x.svg")]) == 2
+    assert "label 'depth', which space 'nas_bench_201' has not" in capsys.readouterr().err
+
+
+def test_option_values_are_json_where_they_can_be():
+    assert named_values(["a=3", "b=true", "c=x", 'd="3"']) == {
+        "a": 3, "b": True, "c": "x", "d": "3",
+    }  # fmt: skip
+    with pytest.raises(NasPluginsError, match="expected NAME=VALUE"):
+        named_values(["a"])
+
+
+def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ["search", "--trials", "2", "--epochs", "1", "--final-epochs", "1",
+             "--space-option", "channels=4", "--data-fraction", "0.3"]  # fmt: skip
+    assert main(short) == 0
+    printed = capsys.readouterr().out
+    assert "best of 2 architectures" in printed
+    assert "a random search of the same budget" in printed
+    (best,) = (tmp_path / "runs" / "search").glob("best-*")
+    assert (best / "architecture.svg").is_file()
+    assert (best / "exported" / "architecture.json").is_file()
+
+    from nas_plugins.export import load_exported
+
+    assert not load_exported(best / "exported").training
+    short[2] = "3"
+    assert main([*short, "--no-baseline"]) == 0
+    assert "after 2 trials" in capsys.readouterr().out
+    with sqlite3.connect(tmp_path / "runs" / "search" / "study.db") as database:
+        (count,) = database.execute(
+            "select count(*) from trials where study_id = 1 and state = 'COMPLETE'"
+        ).fetchone()
+    assert count == 3

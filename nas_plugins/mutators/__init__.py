@@ -15,23 +15,41 @@ from nas_plugins.errors import NasPluginsError
 if TYPE_CHECKING:
     from nas_plugins.mutators.base import Batch, Evaluate, Loss, Mutator, Reward
     from nas_plugins.mutators.darts import DARTS
+    from nas_plugins.mutators.enas import ENAS
+    from nas_plugins.mutators.gdas import GDAS
+    from nas_plugins.mutators.one_shot import OneShot
+    from nas_plugins.mutators.pc_darts import PCDARTS
+    from nas_plugins.mutators.proxyless import ProxylessNAS
+    from nas_plugins.mutators.uniform import Uniform
     from nas_plugins.supernet import Supernet
 
 __all__ = [
     "DARTS",
+    "ENAS",
+    "GDAS",
+    "PCDARTS",
     "REGISTRY",
     "Batch",
     "Evaluate",
     "Loss",
     "Mutator",
     "MutatorNameError",
+    "OneShot",
+    "ProxylessNAS",
     "Reward",
+    "Uniform",
     "create",
     "mutator_class",
 ]
 
 REGISTRY = {
     "darts": "darts:DARTS",
+    "enas": "enas:ENAS",
+    "gdas": "gdas:GDAS",
+    "one_shot": "one_shot:OneShot",
+    "pc_darts": "pc_darts:PCDARTS",
+    "proxyless": "proxyless:ProxylessNAS",
+    "uniform": "uniform:Uniform",
 }
 """Name to ``module:class``, the module relative to this package."""
 

@@ -98,26 +98,68 @@ class AlphaMutator(Mutator):
                 pairs = zip(choices, logarithms, strict=True)
                 worths[label] = dict(itertools.islice(pairs, driver.num_derivable(label)))
         for label, operations in self._edges.items():
-            strength = {edge: max(worths[of].values()) for edge, of in operations.items()}
+            own = self._edge_strengths(label)
+            strength = {e: own.get(e, 0.0) + max(worths[o].values()) for e, o in operations.items()}
             worths[label] = {
                 combination: sum(strength[e] for e in str(combination).split(INPUT_SEPARATOR))
                 for combination in decisions[label].choices or ()
             }
         return worths
 
-    def _write(
+    def _mix(
         self, factors: Mapping[str, Tensor], running: Mapping[str, Sequence[int]] | None = None
     ) -> None:
         """Set all gates from a factor for each choice of each decision, as a driver does."""
+        self._open_all()
+        for driver in self._driven:
+            driver.mix(factors, running)
+
+    def _select(self, running: Mapping[str, Sequence[int]]) -> None:
+        """Set all gates to run some choices of each decision, with weight one."""
+        self._open_all()
+        for driver in self._driven:
+            driver.select(running)
+
+    def _edge_strengths(self, label: str) -> dict[str, float]:
+        """Logarithms of what edges weigh themselves, apart from their operations."""
+        return {}
+
+    def _open_all(self) -> None:
+        """Set the gates of inputs that are derived from operations."""
         for gate in self._open_gates:
             gate.select(*range(len(gate.choices)))
-        for driver in self._driven:
-            chosen = None if running is None else {of: running[of] for of in driver.choices}
-            driver.write(factors, chosen)
 
-    def _update(self, gradients: list[Tensor]) -> None:
-        for alpha, gradient in zip(self.alphas, gradients, strict=True):
-            alpha.grad = gradient
+    def _noise(self) -> list[Tensor]:
+        """Standard Gumbel noise for every choice; on the CPU, where the generator is."""
+        return [
+            torch.empty(len(alpha), dtype=alpha.dtype)
+            .exponential_(generator=self.generator)
+            .log()
+            .neg()
+            for alpha in self.alphas
+        ]
+
+    def _draw(self, num: int = 1) -> dict[str, list[int]]:
+        """Of each decision, choices drawn by probability without replacement, in that order.
+
+        The largest logits plus Gumbel noise are such a draw (Kool et al. 2019,
+        arXiv:1903.06059). Fewer than ``num`` where there are no more.
+        """
+        logits = self._logits_on_cpu()
+        return {
+            label: (logit + noise).topk(min(num, len(logit))).indices.tolist()
+            for label, logit, noise in zip(self.labels, logits, self._noise(), strict=True)
+        }
+
+    def _logits_on_cpu(self) -> Sequence[Tensor]:
+        """In one piece, so that an accelerator is waited for once."""
+        together = torch.cat([alpha.detach() for alpha in self.alphas]).cpu()
+        return torch.split(together, [len(alpha) for alpha in self.alphas])
+
+    def _update(self, gradients: Sequence[Tensor], learned: Sequence[Tensor] = ()) -> None:
+        """A step of Adam; what is learned is the alphas unless given."""
+        for parameter, gradient in zip(learned or self.alphas, gradients, strict=True):
+            parameter.grad = gradient
         self._optimizer.step()
         self._optimizer.zero_grad()
 

@@ -61,7 +61,7 @@ class Mutator(nn.Module, ABC):
     """Whether :meth:`architecture_step` does anything, for which it needs a validation batch."""
 
     single_path: ClassVar[bool] = False
-    """Whether a weight step runs one architecture's path, so that other weights get no gradient."""
+    """Whether a weight step runs some candidates only: the weights of others get no gradient."""
 
     inherits_weights: ClassVar[bool] = True
     """Whether the supernet's paths stay children, so that children can take their weights."""
@@ -125,12 +125,16 @@ class Mutator(nn.Module, ABC):
     def derive(self, num: int = 1, evaluate: Evaluate | None = None) -> list[Architecture]:
         """The ``num`` best architectures of the space, best first, without duplicates.
 
-        Changes no state. Fewer come back only where the space has no more.
+        Changes no state. Fewer come back where the space, or what was sampled of it, has no
+        more.
 
         Args:
             num: How many.
             evaluate: Ranks what the method proposes; where it proposes more than ``num``
                 (sampled candidates), all are evaluated.
+
+        Raises:
+            RankingError: The method ranks by ``evaluate`` alone, and there is none.
         """
 
     def probabilities(self) -> dict[str, Tensor]:
@@ -165,12 +169,19 @@ class Mutator(nn.Module, ABC):
         if optimizer is not None:  # which would otherwise share its tensors with the state
             optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
+    def _copied_generator(self) -> torch.Generator:
+        """To draw from without a change of state."""
+        generator = torch.Generator()
+        generator.set_state(self.generator.get_state())
+        return generator
+
     def _gradients(self, value: Tensor, inputs: Iterable[Tensor]) -> list[Tensor]:
         """Of a scalar, zeros where it does not depend; the mean over all processes."""
         tensors = list(inputs)
         found = torch.autograd.grad(value, tensors, allow_unused=True)
         gradients = [
-            torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)
+            torch.zeros_like(t) if g is None else g.contiguous()  # an expanded one has no place
+            for t, g in zip(tensors, found, strict=True)
         ]
         self.synchronize(gradients)
         return gradients

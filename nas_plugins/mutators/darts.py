@@ -77,12 +77,10 @@ class DARTS(AlphaMutator):
         self.epsilon = epsilon
 
     def _open_for_weights(self) -> None:
-        self._mix()
+        self._soften()
 
-    def _mix(self) -> None:
-        self._write(
-            {label: a.softmax(0) for label, a in zip(self.labels, self.alphas, strict=True)}
-        )
+    def _soften(self) -> None:
+        self._mix({label: a.softmax(0) for label, a in zip(self.labels, self.alphas, strict=True)})
 
     def architecture_step(
         self,
@@ -92,7 +90,7 @@ class DARTS(AlphaMutator):
         weight_optimizer: torch.optim.Optimizer | None = None,
         reward: Reward | None = None,
     ) -> dict[str, float]:
-        self._mix()
+        self._soften()
         if self.order == 1:
             with frozen(self.supernet):
                 value = loss(valid_batch)
@@ -105,7 +103,7 @@ class DARTS(AlphaMutator):
         else:
             value, gradients = self._unrolled(loss, train_batch, valid_batch, weight_optimizer)
         self._update(gradients)
-        return {"arch_loss": float(value.detach()), "alpha_entropy": self.entropy()}
+        return {"arch_loss": float(value.detach())}
 
     def _unrolled(
         self,
@@ -128,7 +126,7 @@ class DARTS(AlphaMutator):
             name: _virtual(weights[name].detach(), slope, *options[name]).requires_grad_()
             for name, slope in zip(known, means, strict=True)
         }
-        self._mix()  # the training loss has freed, or still needs, the graph of the softmax
+        self._soften()  # the training loss has freed, or still needs, the graph of the softmax
         value = self._loss_at(virtual, loss, valid_batch)
         found = self._gradients(value, [*self.alphas, *virtual.values()])
         direct, at_virtual = found[: len(self.alphas)], found[len(self.alphas) :]
@@ -153,7 +151,7 @@ class DARTS(AlphaMutator):
         step = self.epsilon / norm
         sides = []
         for sign in (1.0, -1.0):
-            self._mix()
+            self._soften()
             shifted = {name: weights[name].detach() + sign * step * v[name] for name in v}
             with frozen(self.supernet):
                 value = self._loss_at(shifted, loss, batch)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from nas_plugins.architecture import Architecture, Choice
+from nas_plugins.errors import NasPluginsError, ScoreError
 from nas_plugins.mutators.base import Evaluate
 from nas_plugins.space import SearchSpace
 
-__all__ = ["Worths", "best_first", "distinct", "ranked"]
+__all__ = ["RankingError", "Worths", "active", "best_first", "distinct", "ranked"]
 
 Worths = Mapping[str, Mapping[Choice, float]]
 """Decision to choice to what it is worth, a logarithm; only differences within one matter."""
+
+
+class RankingError(NasPluginsError, ValueError):
+    """There is nothing to rank architectures by."""
 
 
 def best_first(space: SearchSpace, worths: Worths, num: int) -> list[Architecture]:
@@ -63,6 +68,15 @@ def _costs(worths: Mapping[Choice, float]) -> dict[Choice, float]:
     }
 
 
+def active(space: SearchSpace, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """The active decisions' choices, the default where one is missing; not validated."""
+    chosen: dict[str, Choice] = {}
+    for label, decision in space.decisions.items():
+        if decision.is_active(chosen):
+            chosen[label] = choices.get(label, decision.default)
+    return chosen
+
+
 def distinct(
     space: SearchSpace, architectures: Iterable[Architecture], num: int | None = None
 ) -> list[Architecture]:
@@ -79,9 +93,19 @@ def distinct(
     return found
 
 
-def ranked(
-    architectures: Iterable[Architecture], evaluate: Callable[[Architecture], float] | Evaluate
-) -> list[Architecture]:
-    """Best first by ``evaluate``; equals keep their order."""
-    scored = [(float(evaluate(architecture)), architecture) for architecture in architectures]
-    return [a for _, a in sorted(scored, key=lambda pair: -pair[0])]
+def ranked(architectures: Iterable[Architecture], evaluate: Evaluate) -> list[Architecture]:
+    """Best first by ``evaluate``; equals keep their order.
+
+    Raises:
+        ScoreError: A score is not finite.
+    """
+    scored = []
+    for architecture in architectures:
+        score = float(evaluate(architecture))
+        if not math.isfinite(score):
+            raise ScoreError(
+                f"evaluate gave {score} for architecture {architecture.id}; expected a finite "
+                "number"
+            )
+        scored.append((score, architecture))
+    return [architecture for _, architecture in sorted(scored, key=lambda pair: -pair[0])]

@@ -25,10 +25,11 @@ class Driver(nn.Module):
 
     Args:
         gate: The gate.
-        choices: Of each of its decisions.
+        choices: Of each of its decisions; those in the mixture only come last.
         incidence: Of each of its decisions, shape ``(choices, candidates of the gate)``: 1
             where a choice has that candidate run.
-        always: Shape ``(candidates of the gate,)``, 1 for those that no decision is about.
+        always: Shape ``(candidates of the gate,)``, 1 for those that run whatever is decided.
+        may_be_empty: Whether it is an architecture's right to run none.
     """
 
     always: Tensor
@@ -39,10 +40,13 @@ class Driver(nn.Module):
         choices: Mapping[str, Sequence[Choice]],
         incidence: Mapping[str, Tensor],
         always: Tensor,
+        *,
+        may_be_empty: bool = False,
     ) -> None:
         super().__init__()
         self.gate = gate
         self.choices = {label: tuple(of) for label, of in choices.items()}
+        self.may_be_empty = may_be_empty
         self._runs = {label: incidence[label].bool().tolist() for label in self.choices}
         self._always = always.bool().tolist()
         self.register_buffer("always", always, persistent=False)
@@ -54,10 +58,10 @@ class Driver(nn.Module):
         inputs = self.gate.verb == "inputs"
         return len(self.choices[label]) if inputs else self.gate.num_derivable
 
-    def write(
+    def mix(
         self, factors: Mapping[str, Tensor], running: Mapping[str, Sequence[int]] | None = None
     ) -> None:
-        """Set the gate.
+        """Weigh the candidates.
 
         Args:
             factors: Decision to a factor for each of its choices, shape ``(choices,)``.
@@ -68,12 +72,26 @@ class Driver(nn.Module):
             incidence = getattr(self, f"incidence{position}")
             # Not a matrix product, which autocast would round to half precision.
             weights = weights + (factors[label][:, None] * incidence).sum(0)
-        if running is None:
-            self.gate.mix(weights)
-            return
-        runs = [self._runs[label][i] for label, chosen in running.items() for i in chosen]
-        indices = [e for e, of in enumerate(zip(self._always, *runs, strict=True)) if any(of)]
-        self.gate.mix(weights, indices)
+        self.gate.mix(weights, None if running is None else self._candidates(running))
+
+    def select(self, running: Mapping[str, Sequence[int]]) -> None:
+        """Run the candidates of these choices, each with weight one."""
+        self.gate.select(*self._candidates(running))
+
+    def _candidates(self, running: Mapping[str, Sequence[int]]) -> list[int]:
+        rows = [self._runs[label][i] for label in self.choices for i in running[label]]
+        return [e for e, runs in enumerate(zip(self._always, *rows, strict=True)) if any(runs)]
+
+    @property
+    def optional(self) -> list[int]:
+        """The candidates that some choice runs."""
+        rows = [row for of in self._runs.values() for row in of]
+        return [e for e, runs in enumerate(zip(*rows, strict=True)) if any(runs)]
+
+    @property
+    def required(self) -> list[int]:
+        """The candidates that run whatever is decided."""
+        return [e for e, runs in enumerate(self._always) if runs]
 
 
 def drivers(supernet: Supernet, *, mixture_only: bool = True) -> list[Driver]:
@@ -128,7 +146,7 @@ def _of_inputs(supernet: Supernet, module: MixedInputs) -> Driver:
         choices[label] = decisions[label].choices or ()
         incidence[label] = torch.zeros(len(choices[label]), len(edges))
         incidence[label][choices[label].index(True), position] = 1.0
-    return Driver(gate, choices, incidence, always)
+    return Driver(gate, choices, incidence, always, may_be_empty=True)
 
 
 def edge_operations(supernet: Supernet) -> dict[str, dict[str, str]]:

@@ -27,7 +27,7 @@ def data_directory() -> Path:
 class CIFAR10JpegDataModule(ImageDataModule):
     """CIFAR-10 kept as JPEG bytes in one ``.npz``: smaller, and slightly lossy.
 
-    Arrays ``{train,test}_{jpeg,offset,label}``: all files of a part in sequence, where each
+    Arrays ``{train,test}_{jpeg,offset,y}``: all files of a part in sequence, where each
     begins, its class. Classes alternate, so that any first part is balanced.
 
     Args:
@@ -65,5 +65,5 @@ class CIFAR10JpegDataModule(ImageDataModule):
             np.asarray(Image.open(io.BytesIO(content[start:end].tobytes())))
             for start, end in zip(offsets, offsets[1:], strict=False)
         ]
-        labels = torch.as_tensor(archive[f"{part}_label"][: len(images)].astype(np.int64))
+        labels = torch.as_tensor(archive[f"{part}_y"][: len(images)].astype(np.int64))
         return TensorImages(torch.as_tensor(np.stack(images)).permute(0, 3, 1, 2), labels)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.data import ImageDataModule
 from lightning_modules.recipe import (
     INITIALISATIONS,
     LOSSES,
@@ -65,7 +66,8 @@ class ChildClassifier(pl.LightningModule):
             :class:`~nas_plugins.operations.DropPath` (DARTS evaluates with 0.2).
         auxiliary_weight: Of the second output's loss, for networks that return
             ``(logits, auxiliary logits)`` in training (DARTS: 0.4).
-        input_shape: ``(channels, height, width)`` of the images, kept for :meth:`export`.
+        input_shape: ``(channels, height, width)`` of the images, kept for :meth:`export`;
+            default: that of the data module it is first trained on.
         metrics: Further metrics, logged as ``val_<name>`` and ``test_<name>``. Not part of
             a checkpoint.
 
@@ -210,9 +212,11 @@ class ChildClassifier(pl.LightningModule):
                 module.probability = self.hparams["drop_path_probability"] * progress
 
     def on_fit_start(self) -> None:
-        check = getattr(getattr(self.trainer, "datamodule", None), "check", None)
-        if check is not None:  # one of ours: say at once if images and network disagree
-            check(self.network)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageDataModule):
+            data.check(self.network)
+            if self.hparams["input_shape"] is None:
+                self.hparams["input_shape"] = data.image_shape
 
     # -- checkpoints --------------------------------------------------------------------
 

@@ -151,9 +151,15 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return other
 
     def describe(self) -> dict[str, Any]:
-        """What shapes the batches, JSON-able: equal for data modules that give the same."""
+        """What shapes the batches, JSON-able: equal for data modules that give the same.
+
+        The images themselves are taken for what their number, shape and normalisation say.
+        """
         return {
             "data": type(self).__name__,
+            "sizes": {name: len(part) for name, part in self._loaded().items()},  # type: ignore[arg-type]
+            "image_shape": self.image_shape,
+            "normalisation": [self.mean, self.std],
             "batch_size": self.batch_size,
             "seed": self.seed,
             "validation_fraction": self.validation_fraction,
@@ -164,16 +170,19 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     # -- loaders ------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
+        self._loaded()
+
+    def _loaded(self) -> dict[str, Dataset[Any]]:
         if self._parts is None:
             self._parts = self.load()
+        return self._parts
 
     def part(self, name: str) -> Dataset[Any]:
         """The dataset ``train``, ``val`` or ``test``, before ``data_fraction``."""
-        self.setup()
-        assert self._parts is not None
-        if name not in self._parts:
-            raise DataError(f"{type(self).__name__} has no {name} data; it has {list(self._parts)}")
-        return self._parts[name]
+        parts = self._loaded()
+        if name not in parts:
+            raise DataError(f"{type(self).__name__} has no {name} data; it has {list(parts)}")
+        return parts[name]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -185,8 +194,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         part = self.part("train")
         if self.data_fraction < 1:
-            order = stratified_order(labels_of(part), self.seed + 1)
-            part = Subset(part, order[: max(1, round(len(order) * self.data_fraction))].tolist())
+            balanced = stratified_order(labels_of(part), self.seed + 1)
+            size = max(1, round(len(balanced) * self.data_fraction))
+            part = Subset(part, balanced[:size].tolist())
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size

@@ -25,7 +25,7 @@ def isolated(*, quiet: bool) -> Iterator[None]:
     """Restore the global generators on leaving, and hush Lightning meanwhile.
 
     Trainings in several threads share what is global: the first to come saves it, the last
-    to leave restores it.
+    to leave restores it. CUDA's generators are restored where CUDA was in use before.
     """
     global _inside
     with _lock:

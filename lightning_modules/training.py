@@ -130,7 +130,7 @@ def train_child(
         if directory is not None:
             home = Path(directory) / _identity(child, data, budget, seed)
             checkpoint = home / f"epochs_{budget.epochs}.ckpt"
-            start = _start(checkpoint, budget.epochs)
+            start = _newest(checkpoint, budget.epochs)
         own = [*callbacks, _Reseed(seed), record]
         if checkpoint is not None:
             own.append(_Keep(checkpoint))
@@ -205,7 +205,7 @@ class _Keep(Checkpoint):
             partial.replace(self.path)
 
 
-def _start(checkpoint: Path, epochs: int) -> Path | None:
+def _newest(checkpoint: Path, epochs: int) -> Path | None:
     """The file to go on from: the training's own, else the longest shorter one's."""
     found = {
         int(match[1]): path
@@ -249,6 +249,8 @@ def _identity(child: ChildClassifier, data: ImageDataModule, budget: Budget, see
     """Twelve hexadecimal digits for all that shapes a training but its length."""
     facts = {
         "child": dict(child.hparams),
+        # A network of one's own may change under the same name.
+        "weights": {name: list(v.shape) for name, v in child.network.state_dict().items()},
         "data": data.describe(),
         "budget": {k: v for k, v in budget.to_dict().items() if k != "epochs"},
         "seed": seed,

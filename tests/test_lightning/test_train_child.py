@@ -182,6 +182,7 @@ def test_decisions_of_training_override_options(space, architecture, digits):
     assert seen.data.batch_size == 16
     assert digits.batch_size == 64
     assert seen.child.architecture == both
+    assert seen.child.hparams["input_shape"] == (1, 8, 8)
 
 
 def test_unknown_decision_of_training_is_refused(space, architecture, digits):
@@ -324,6 +325,19 @@ def test_one_directory_serves_a_whole_search(space, architecture, digits, tmp_pa
         paths.add(result.checkpoint)
     assert len(paths) == 7
     assert all(path.is_file() for path in paths)
+
+
+def test_edited_network_does_not_take_up_old_weights(digits, tmp_path):
+    def edition(hidden: int):
+        def network(choose):
+            act = choose.layer("act", {"relu": nn.ReLU, "tanh": nn.Tanh})
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), act, nn.Linear(hidden, 10))
+
+        return SearchSpace.from_network(network)
+
+    spaces = [edition(8), edition(16)]
+    paths = {train(s, s.default(), digits, directory=tmp_path).checkpoint for s in spaces}
+    assert len(paths) == 2
 
 
 def test_truncated_checkpoint_names_file_and_cure(space, architecture, digits, tmp_path):

@@ -44,7 +44,7 @@ def cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
     the parameters.
 
     Args:
-        network: Takes one batch of images.
+        network: Takes one batch of images, in the number format of its own parameters.
         input_shape: Of one image, ``(channels, height, width)``.
 
     Raises:
@@ -53,7 +53,8 @@ def cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
     tensors: dict[str, Tensor] = dict(network.named_parameters())
     tensors.update(network.named_buffers())
     on_meta = {name: torch.empty_like(t, device="meta") for name, t in tensors.items()}
-    images = torch.empty(1, *input_shape, device="meta")
+    formats = [t.dtype for t in tensors.values() if t.is_floating_point()]
+    images = torch.empty(1, *input_shape, device="meta", dtype=formats[0] if formats else None)
     modes = [(module, module.training) for module in network.modules()]
     counter = FlopCounterMode(display=False)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from nas_plugins import strategies
 from nas_plugins.errors import UnsupportedSpaceError

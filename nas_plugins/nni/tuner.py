@@ -38,7 +38,8 @@ class ArchitectureTuner(Tuner):
     :mod:`nas_plugins.nni.metric`, never of parameter ids, which NNI mixes up between
     concurrent trials and starts again at 1 on resume. After ``nnictl resume`` it is read from
     the experiment's own database, in the order in which the results came, so the strategy is
-    in the state it would have been in had the experiment never stopped.
+    in the state it would have been in had the experiment never stopped. Trials that the stop
+    cut off run again; beside them NNI asks for as many new ones as run at once.
 
     Args:
         strategy: Name of a strategy, or ``package.module:Class``.
@@ -81,7 +82,7 @@ class ArchitectureTuner(Tuner):
         self._pending: Counter[Architecture] = Counter()  # proposed, and no result yet
         self._told: set[str] = set()  # trial ids
         self._history: list[Observation] = []
-        self._recovered: list[Mapping[str, Any]] = []  # parameters of trials that NNI repeats
+        self._recovered: dict[str, Mapping[str, Any]] = {}  # trials that NNI runs again
         self._num_ended = self._num_results = 0
 
     @property
@@ -147,9 +148,11 @@ class ArchitectureTuner(Tuner):
             self._skips_import = False
             return
         for entry in data:
-            if entry.get("parameter") in self._recovered and len(entry) == 2:
-                self._recovered.remove(entry["parameter"])
-                self._receive_repeated(entry["parameter"], entry["value"])
+            parameters = entry.get("parameter")
+            recovered = [t for t, known in self._recovered.items() if known == parameters]
+            if recovered and len(entry) == 2:  # an export would also have an id
+                del self._recovered[recovered[0]]
+                self._receive_repeated(recovered[0], entry["parameter"], entry["value"])
             else:
                 self._import([entry])
 
@@ -166,12 +169,13 @@ class ArchitectureTuner(Tuner):
             self._resolve(architecture)
             self._tell(architecture, value)
 
-    def _receive_repeated(self, parameters: Mapping[str, Any], value: Any) -> None:
+    def _receive_repeated(self, trial_id: str, parameters: Mapping[str, Any], value: Any) -> None:
         """A trial that a stop had cut off has run again.
 
         NNI repeats it with the parameters of its row, which may be those that another trial
         ran and finished: such a result is the second of one proposal and is left out.
         """
+        self._told.add(trial_id)
         architecture = self._architecture(parameters, value)
         if architecture is not None and self._pending[architecture]:
             self._resolve(architecture)
@@ -222,10 +226,11 @@ class ArchitectureTuner(Tuner):
 
     # -- state --------------------------------------------------------------------------
 
-    def _propose(self, architecture: Architecture) -> None:
+    def _propose(self, architecture: Architecture | None) -> None:
         self._num_proposed += 1
-        self._proposed.add(architecture)
-        self._pending[architecture] += 1
+        if architecture is not None:  # else of an earlier search space
+            self._proposed.add(architecture)
+            self._pending[architecture] += 1
 
     def _resolve(self, architecture: Architecture) -> None:
         self._pending[architecture] -= 1
@@ -237,20 +242,20 @@ class ArchitectureTuner(Tuner):
             _logger.warning("No NNI_CHECKPOINT_DIRECTORY: relying on what NNI imports")
             return
         trials, imports = records.read(Path(checkpoints).parent)
-        space = self._ready().space
         for trial in trials:
             if trial.proposed:
-                self._propose(architecture_of(space, trial.parameters))
-        finals = [t for t in trials if t.reported is not None]
-        for event in sorted([*finals, *imports], key=lambda e: e.reported or 0):
+                self._propose(self._architecture(trial.parameters, None))
+        events: list[records.Trial | records.Imported] = [*imports]
+        events += [t for t in trials if t.reported is not None]
+        for event in sorted(events, key=lambda e: e.reported or 0):
             if isinstance(event, records.Imported):
                 self._import(event.entries)
             elif event.repeated:
-                self._receive_repeated(event.parameters, event.value)
+                self._receive_repeated(event.trial_id, event.parameters, event.value)
             else:
                 self._receive(event.trial_id, event.parameters, event.value)
         unfinished = [t for t in trials if t.status in _UNFINISHED]  # NNI runs these again
-        self._recovered = [t.parameters for t in unfinished]
+        self._recovered = {t.trial_id: t.parameters for t in unfinished}
         silent = [t for t in trials if t.reported is None and t not in unfinished]
         self._num_ended, self._num_results = len(silent), 0
         self._skips_import = True

@@ -15,6 +15,7 @@ from nas_plugins.nni.compat import write_loopback
 
 NNICTL = Path(sys.executable).with_name("nnictl")
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples" / "nni"
 
 
 class Host:

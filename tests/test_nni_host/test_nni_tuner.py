@@ -309,6 +309,26 @@ def test_resume_takes_the_late_result_of_a_repeated_trial(tmp_path, monkeypatch)
     architecture = architecture_of(experiment.space, parameters)
     resumed.import_data([{"parameter": parameters, "value": final_metric(architecture, 0.5)}])
     assert resumed.history[2:] == [strategies.Observation(architecture, 0.5)]
+    experiment.event("t2", "ADD_RESUMED")
+    experiment.metric("t2", final_metric(architecture, 0.5))
+    experiment.event("t2", "SUCCEEDED")
+    rows = report(str(experiment.directory))
+    resumed.import_data(rows)  # the experiment's own export: nothing new
+    experiment.event("", "IMPORT_DATA", rows)
+    assert len(resumed.history) == 3
+    assert experiment.resumed(monkeypatch).history == resumed.history
+
+
+def test_resume_after_the_search_space_was_changed(tmp_path, monkeypatch, caplog):
+    experiment = Experiment(tmp_path / "e")
+    drive(started(seed=1), 6, experiment)
+    experiment.space = SearchSpace(ConfigurationSpace({"op": ["pool"], "n": (1, 9)}))
+    resumed = experiment.resumed(monkeypatch)
+    assert 0 < len(resumed.history) < 6
+    assert {o.architecture["op"] for o in resumed.history} == {"pool"}
+    assert "another space" in caplog.text
+    resumed.generate_parameters(1)
+    assert resumed._num_proposed == 7
 
 
 def test_nnis_dispatcher_drives_the_tuner(monkeypatch):

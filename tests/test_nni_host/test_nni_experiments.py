@@ -1,0 +1,144 @@
+"""Real experiments: ``nnictl``, its manager, the tuner's process and the trials'."""
+
+import json
+import time
+
+import pytest
+import yaml
+from cheap_trial import score_of
+from ConfigSpace import ConfigurationSpace
+from nni_host import EXAMPLES, Host
+
+from nas_plugins import Architecture, SearchSpace, spaces, strategies
+from nas_plugins.nni import ArchitectureTuner, report, to_nni, write_config
+from nas_plugins.nni.__main__ import main
+
+pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
+
+OPTIONS = {"population_size": 4, "sample_size": 2}
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = Host(tmp_path)
+    yield host
+    host.stop()
+
+
+def cheap_space():
+    return SearchSpace(ConfigurationSpace({f"d{i}": ["a", "b", "c", "d"] for i in range(4)}))
+
+
+def cheap_config(host, space, jitter_s, **options):
+    command = f"python -m cheap_trial {jitter_s}"
+    return write_config(space, host.home / "config", trial_command=command, **options)
+
+
+def test_every_score_stands_with_its_architecture_at_four_trials_at_once(host, capsys):
+    """16 trials that start and end in disorder, which NNI's own table mixes up."""
+    space = cheap_space()
+    config = cheap_config(
+        host, space, 0.5, max_trials=16, trial_concurrency=4, strategy_options=OPTIONS
+    )
+    experiment = host.create(config)
+    host.wait_done(120)
+    jobs = host.get("trial-jobs")
+    directory = str(host.directory(experiment))
+    rows = report(directory)
+    assert len(rows) == 16
+    for row in rows:
+        assert row["status"] == "SUCCEEDED"
+        assert row["score"] == score_of(Architecture(row["architecture"]))
+    ours = {row["trial"]: row["parameter"] for row in rows}
+    wrong = sum(
+        json.loads(job["hyperParameters"][0])["parameters"] != ours[job["trialJobId"]]
+        for job in jobs
+    )
+    print(f"NNI's own table: {16 - wrong} of 16 right")
+    # An export starts another experiment with the same, true history.
+    export = host.home / "export.json"
+    assert main(["export", directory, str(export)]) == 0
+    tuner = ArchitectureTuner(history=str(export), **OPTIONS)
+    tuner.update_search_space(to_nni(space))
+    assert [o.score for o in tuner.history] == [score_of(o.architecture) for o in tuner.history]
+    assert len(tuner.history) == 16
+    capsys.readouterr()
+    assert main(["report", directory]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[0].split()[0]
+        == max(rows, key=lambda row: row["score"])["trial"]
+    )
+
+
+def test_stop_and_resume_lose_and_double_nothing(host):
+    """One trial at a time, stopped in the middle of the fourth."""
+    space = cheap_space()
+    config = cheap_config(host, space, 0.5, max_trials=7, seed=2, strategy="random")
+    experiment = host.create(config)
+    directory = host.directory(experiment)
+    host.wait(lambda: len(host.results(experiment)) >= 3, 90, "at three results")
+    host.nnictl("stop", experiment)
+    before = len(host.results(experiment))
+    assert 3 <= before < 7
+    host.nnictl("resume", experiment, "--port", host.port)
+    host.wait_done(90)
+    log = (directory / "log" / "dispatcher.log").read_text()
+    assert f"Resumed with {before} results" in log
+    assert "ERROR" not in log
+    # Proposals of a random search depend on their number alone: none is missing or twice.
+    rows = report(str(directory))
+    strategy = strategies.create("random", space, seed=2)
+    assert [row["architecture"] for row in rows] == [dict(strategy.ask(i)) for i in range(7)]
+    assert len({row["trial"] for row in rows}) == 7
+    # Resumed once more, the tuner knows all seven; NNI's own import command takes our export.
+    export = host.home / "export.json"
+    main(["export", str(directory), str(export)])
+    host.nnictl("experiment", "import", experiment, "--filename", export)
+    host.nnictl("stop", experiment)
+    tuner = ArchitectureTuner("random", seed=2)
+    tuner.get_checkpoint_path = lambda: str(directory / "checkpoint")
+    tuner.load_checkpoint()
+    tuner.update_search_space(to_nni(space))
+    assert [o.score for o in tuner.history] == [row["score"] for row in rows]
+    assert tuner.generate_parameters(1) == dict(strategy.ask(7))
+
+
+def test_the_digits_example_trains_reports_and_draws(host):
+    config = yaml.safe_load((EXAMPLES / "digits.yml").read_text())
+    config["maxTrialNumber"] = 3
+    config["trialConcurrency"] = 2
+    config["trialCommand"] += " --data-fraction 0.1 --epochs 2"
+    copy = host.home / "digits.yml"
+    copy.write_text(yaml.safe_dump(config))
+    (host.home / config["searchSpaceFile"]).write_bytes(
+        (EXAMPLES / config["searchSpaceFile"]).read_bytes()
+    )
+    experiment = host.create(copy)
+    host.wait_done(170)
+    rows = report(str(host.directory(experiment)))
+    space = spaces.load("nas_bench_201")
+    assert len(rows) == 3
+    for row in rows:
+        assert Architecture(row["architecture"]) in space
+        assert 0 <= row["score"] <= 1
+        assert row["value"]["val_acc"] == row["score"]
+        (folder,) = host.directory(experiment).glob(f"environments/*/trials/{row['trial']}")
+        assert list(folder.rglob("architecture.svg"))
+    metrics = host.get("metric-data")
+    assert sum(metric["type"] == "PERIODICAL" for metric in metrics) == 6
+
+
+def test_an_unknown_strategy_in_a_config_is_named_where_nnictl_points_to(host):
+    config = cheap_config(host, cheap_space(), 0.1)
+    changed = yaml.safe_load(config.read_text())
+    changed["tuner"]["classArgs"]["strategy"] = "evolution"
+    config.write_text(yaml.safe_dump(changed))
+    experiment = host.create(config)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        log = host.nnictl("log", "stderr", experiment, check=False)
+        if "StrategyNameError" in log:
+            break
+        time.sleep(0.5)
+    assert "unknown strategy 'evolution'; expected one of" in log
+    assert "'regularized_evolution'" in log

@@ -59,7 +59,8 @@ class ChildClassifier(pl.LightningModule):
         schedule_epochs: Epochs over which schedule and drop path run; default all of this
             training's. Fix it, and a training that continues a shorter one equals one that
             was never broken.
-        loss: ``cross_entropy`` or ``focal``.
+        loss: ``cross_entropy``, ``focal``, or ``label_smoothing``: cross entropy under the
+            name that joint spaces give it where they search the amount.
         label_smoothing: Share of the target spread over all classes (0.1 is usual).
         initialisation: ``default``, ``kaiming``, ``xavier`` or ``orthogonal``.
         drop_path_probability: Approached linearly over the epochs by every

@@ -100,6 +100,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "focal": _focal,
+    "label_smoothing": _cross_entropy,  # as joint spaces call it when they search the amount
 }
 
 

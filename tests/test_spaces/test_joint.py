@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from ConfigSpace import ConfigurationSpace
 
-from nas_plugins import UnsupportedSpaceError
+from lightning_modules import DigitsDataModule, train_child
+from lightning_modules.recipe import INITIALISATIONS, LOSSES, SCHEDULES
+from nas_plugins import Budget, UnsupportedSpaceError
 from nas_plugins.spaces import SpaceNameError, load
 from nas_plugins.spaces.joint import joint, training_hyperparameters
 from nas_plugins.spaces.nas_bench_201 import nas_bench_201
@@ -64,3 +66,25 @@ def test_options_go_to_the_named_space():
     assert load("joint", space="chain", channels=4).options["channels"] == 4
     with pytest.raises(SpaceNameError, match="'chain' has no option 'colour'"):
         load("joint", space="chain", colour="red")
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "label_smoothing", "focal"])
+def test_every_loss_trains_a_child(loss):
+    space = joint("nas_bench_201", channels=2, num_cells=1, in_channels=1)
+    given = {**dict.fromkeys(nas_bench_201().decisions, "skip_connect"), "train/loss": loss}
+    architecture = space.sample(np.random.default_rng(0), given=given)
+    result = train_child(
+        space,
+        architecture,
+        DigitsDataModule(),
+        budget=Budget(data_fraction=0.1),
+        accelerator="cpu",
+    )
+    assert 0 <= result.score <= 1
+
+
+def test_every_name_is_known_to_the_training():
+    decisions = training_hyperparameters()
+    assert set(decisions["train/loss"].choices) <= LOSSES.keys()
+    assert set(decisions["train/schedule"].choices) <= SCHEDULES.keys()
+    assert set(decisions["train/initialisation"].choices) <= INITIALISATIONS.keys()

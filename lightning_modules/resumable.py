@@ -7,6 +7,7 @@ before a resumed epoch; torch's own loader has none and starts the epoch's order
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +28,30 @@ __all__ = ["BatchStream", "ResumableLoader"]
 
 
 class _Sampler(DistributedSampler[Any]):
-    """This process's share of an epoch's order, from ``start`` on."""
+    """This process's share of an epoch's order, from ``start`` on.
+
+    Which process it is is asked at every use: a loader is often made before the processes.
+    """
 
     start = 0
 
+    def __init__(self, dataset: Dataset[Any], *, shuffle: bool, seed: int) -> None:
+        super().__init__(dataset, 1, 0, shuffle=shuffle, seed=seed)
+
     def __iter__(self) -> Iterator[Any]:
+        self._take_place()
         return itertools.islice(super().__iter__(), self.start, None)
+
+    def __len__(self) -> int:
+        self._take_place()
+        return super().__len__()
+
+    def _take_place(self) -> None:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return
+        self.num_replicas, self.rank = distributed.get_world_size(), distributed.get_rank()
+        self.num_samples = math.ceil(len(self.dataset) / self.num_replicas)  # type: ignore[arg-type]
+        self.total_size = self.num_samples * self.num_replicas
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -60,10 +79,7 @@ class ResumableLoader(DataLoader[Any]):
         shuffle: bool = True,
         **options: Any,
     ) -> None:
-        world, rank = 1, 0
-        if distributed.is_available() and distributed.is_initialized():
-            world, rank = distributed.get_world_size(), distributed.get_rank()
-        sampler = _Sampler(dataset, world, rank, shuffle=shuffle, seed=seed)
+        sampler = _Sampler(dataset, shuffle=shuffle, seed=seed)
         # Its own generator: making an iterator draws a number, else from the global one.
         generator = torch.Generator().manual_seed(seed)
         super().__init__(dataset, batch_size, sampler=sampler, generator=generator, **options)

@@ -193,19 +193,27 @@ class SupernetClassifier(pl.LightningModule):
     def rank(
         self, data: ImageDataModule, num: int = 5, *, recalibration_batches: int = 16
     ) -> list[tuple[float, Architecture]]:
-        """Derive the ``num`` best architectures and re-score each by its inherited weights.
+        """Derive the ``num`` best architectures, each scored by its inherited weights.
 
         Args:
             data: Batch norms are recalibrated on its training images, accuracy is measured
                 on its validation images.
-            num: How many the mutator derives.
+            num: How many; methods that learn weights alone choose them among many more.
             recalibration_batches: Of training images.
 
         Returns:
             Pairs of validation accuracy in [0, 1] and architecture, best first.
         """
         score = self.one_shot_score(data, recalibration_batches=recalibration_batches)
-        return score.rank(self.search.derive(num))
+        scores: dict[Architecture, float] = {}
+
+        def evaluate(architecture: Architecture) -> float:
+            if architecture not in scores:
+                scores[architecture] = score(architecture)
+            return scores[architecture]
+
+        found = self.search.derive(num, evaluate)
+        return sorted(((evaluate(a), a) for a in found), key=lambda pair: -pair[0])
 
     def one_shot_score(
         self, data: ImageDataModule, *, recalibration_batches: int = 16

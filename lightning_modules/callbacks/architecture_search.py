@@ -187,6 +187,8 @@ class ArchitectureSearch(pl.Callback):
             logger.log_metrics(alphas, step=trainer.global_step)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._stream is not None:
+            self._place = self._stream.state_dict()
         self._loss = self._stream = None
         if self.mutator.synchronize is _average:
             self.mutator.synchronize = self._synchronize

@@ -1,4 +1,4 @@
-"""A small space, data and runs that the tests of the search share; importable by a child process."""
+"""A small space and data that tests of the search share; importable by a child process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNELS = 4
 class TinyNet(nn.Module):
     """Three choices of operation around one choice of inputs; norms may be left out."""
 
-    def __init__(self, choose, channels=CHANNELS, norm=True, num_classes=10):
+    def __init__(self, choose, channels=CHANNELS, norm=True, num_classes=10, dropout=0.0):
         super().__init__()
 
         def conv(kernel):
@@ -38,13 +38,14 @@ class TinyNet(nn.Module):
         self.first = operation("cell/first")
         self.second = operation("cell/second")
         self.merge = choose.inputs("cell/merge", 3, num_chosen=None, required=[2])
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, x):
         x = self.stem(x)
         first = self.first(x)
         second = self.second(first)
-        return self.head(self.merge([x, first, second]).mean((2, 3)))
+        return self.head(self.dropout(self.merge([x, first, second]).mean((2, 3))))
 
 
 def tiny_space(**options):

@@ -1,0 +1,47 @@
+"""Two processes search as one does with the same global batch."""
+
+import multiprocessing
+
+import distributed_search
+import pytest
+import torch
+
+
+def run(function, *arguments):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_modules.supernet"])
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("mutator", "options"),
+    [
+        ("darts", {"arch_lr": 0.1}),
+        ("darts", {"arch_lr": 0.1, "order": 2}),
+        ("gdas", {"arch_lr": 0.1}),
+        ("proxyless", {"arch_lr": 0.1}),
+        ("uniform", {}),
+    ],
+    ids=["darts", "darts-second-order", "gdas", "proxyless", "uniform"],
+)
+def test_two_processes_reach_the_alphas_of_one(tmp_path, mutator, options):
+    for world_size, name in ((1, "one.pt"), (2, "two.pt")):
+        assert run(distributed_search.search, tmp_path / name, world_size, mutator, options) == 0
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    for kind, tolerance in (("alphas", 1e-5), ("weights", 1e-9)):
+        assert one[kind].keys() == two[kind].keys()
+        for name, value in one[kind].items():
+            torch.testing.assert_close(two[kind][name], value, rtol=0, atol=tolerance)
+    if options:
+        start = torch.cat([p - 1 / len(p) for p in one["alphas"].values()])
+        assert start.abs().max() > 0.01  # they moved
+
+
+@pytest.mark.host
+def test_a_single_path_under_plain_ddp_is_refused_at_once(tmp_path):
+    assert run(distributed_search.refused, tmp_path / "why") == 0
+    assert "find_unused_parameters=True" in (tmp_path / "why").read_text()

@@ -18,6 +18,7 @@ from lightning_modules import ChildClassifier, DataError, DatasetDataModule, tra
 from lightning_modules.training import ChildResult
 from nas_plugins import Architecture, Budget, SearchSpace, UnsupportedSpaceError
 from nas_plugins.rebuild import CheckpointError
+from nas_plugins.spaces import load
 
 SHORT = Budget(epochs=1, data_fraction=0.2)
 
@@ -183,6 +184,16 @@ def test_decisions_of_training_override_options(space, architecture, digits):
     assert digits.batch_size == 64
     assert seen.child.architecture == both
     assert seen.child.hparams["input_shape"] == (1, 8, 8)
+
+
+def test_every_choice_of_the_joint_space_is_understood():
+    joint = load("joint", channels=2, num_cells=1)
+    for decision in joint.decisions.values():
+        if decision.label.startswith("train/") and decision.label != "train/batch_size":
+            for choice in decision.all_choices(points=2):
+                option = {decision.label.removeprefix("train/"): choice}
+                child = ChildClassifier(joint, joint.default(), **option)
+                assert child.hparams[next(iter(option))] == choice
 
 
 def test_unknown_decision_of_training_is_refused(space, architecture, digits):

@@ -119,7 +119,6 @@ class MendedMaster(Master):
     """
 
     config_generator: Any
-    budgets: list[float]
 
     def __init__(
         self,
@@ -145,9 +144,9 @@ class MendedMaster(Master):
         try:
             _mend_h2bo(self.config_generator)
             self.config_generator = _PlainGenerator(self.config_generator)
-            self.budgets = plain(list(self.budgets))
-            self.config.setdefault("budgets", [self.max_budget])
-            self.config.setdefault("max_SH_iter", 1)
+            if "max_budget" in self.config:
+                self.config.setdefault("budgets", [self.config["max_budget"]])
+                self.config.setdefault("max_SH_iter", 1)
             self.config.update({name: _listed(value) for name, value in self.config.items()})
             if previous_result is not None and previous_result.get_all_runs():
                 self.warmstart_iteration = [_replayed(previous_result, self.config_generator)]
@@ -228,8 +227,7 @@ def mended(optimizer: type) -> type:
     """An optimiser class of HpBandSter that runs beside today's numpy.
 
     Args:
-        optimizer: ``BOHB``, ``HyperBand``, ``RandomSearch``, ``H2BO``, or a ``Master`` of
-            one's own that has ``budgets`` and ``max_budget``.
+        optimizer: ``BOHB``, ``HyperBand``, ``RandomSearch``, ``H2BO``, or another ``Master``.
 
     Example:
         >>> from hpbandster.optimizers import BOHB

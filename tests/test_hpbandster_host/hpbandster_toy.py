@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 
 from nas_plugins import Architecture, Budget, SearchSpace
 
@@ -40,8 +41,22 @@ def toy_score(architecture: Architecture, budget: Budget) -> float:
 
 
 def score_with_process(architecture: Architecture, budget: Budget):
-    time.sleep(0.05)
     return toy_score(architecture, budget), {"pid": os.getpid()}
+
+
+def meets_three_others(architecture: Architecture, budget: Budget):
+    """Nobody goes on before four processes are at work."""
+    meeting = Path(os.environ["TOY_MEETING"])
+    (meeting / str(os.getpid())).touch()
+    while len(list(meeting.iterdir())) < 4:
+        time.sleep(0.01)
+    return score_with_process(architecture, budget)
+
+
+def never_ends(architecture: Architecture, budget: Budget) -> float:
+    (Path(os.environ["TOY_MEETING"]) / str(os.getpid())).touch()
+    time.sleep(1_000)
+    return 0.5
 
 
 def often_fails(architecture: Architecture, budget: Budget):
@@ -63,6 +78,5 @@ def dies_once(architecture: Architecture, budget: Budget) -> float:
     try:
         os.close(os.open(os.environ["TOY_MARKER"], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        time.sleep(0.02)
         return toy_score(architecture, budget)
     os._exit(7)

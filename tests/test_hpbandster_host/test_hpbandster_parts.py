@@ -245,6 +245,14 @@ def test_a_master_that_cannot_be_mended_leaves_no_thread(place):
         mended(H2BO)(configspace=config_space, min_budget=1, max_budget=9, **place)
 
 
+def test_h2bo_takes_a_configuration_that_is_run_again(optimizer, space):
+    generator = optimizer(mended(H2BO), configspace=space.config_space).config_generator
+    first, second = ({"op": "conv", "skip": s, "depth": 1, "width": 2} for s in (True, False))
+    for config in (first, second, first):
+        generator.new_result(job(config, loss=0.5))
+    assert generator.losses == {9.0: [[0.5, 0.5], [0.5]]}
+
+
 def test_mending_twice_is_mending_once():
     assert mended(mended(HyperBand)) is mended(HyperBand)
     assert mended(ArchitectureOptimizer) is ArchitectureOptimizer
@@ -301,8 +309,13 @@ class Exhausted(strategies.RandomSearch):
 
 def test_an_error_of_a_proposal_is_raised_by_run(optimizer, careless, space):
     careless(0.5)
+    master = optimizer(strategy=Exhausted(space), schedule="full")
     with pytest.raises(StopIteration, match="nothing left"):
-        optimizer(strategy=Exhausted(space), schedule="full").run(n_iterations=3)
+        master.run(n_iterations=3)
+    late = threading.Thread(target=master.fail, args=(RuntimeError("late"),), daemon=True)
+    late.start()
+    late.join(5)
+    assert not late.is_alive()  # the lock was given back
 
 
 def test_warm_start_tells_in_order_of_completion(optimizer, careless, space):

@@ -62,8 +62,8 @@ def ask(study: optuna.Study, space: SearchSpace) -> float:
 
 def measure(study: optuna.Study, space: SearchSpace, asks: int, limit_s: float) -> dict[str, Any]:
     """Median over so many asks, or over those that fit into the time."""
-    began = time.perf_counter()
     first = ask(study, space)
+    began = time.perf_counter()
     times: list[float] = []
     while len(times) < asks and (not times or time.perf_counter() - began < limit_s):
         times.append(ask(study, space))

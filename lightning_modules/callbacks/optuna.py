@@ -7,7 +7,7 @@ import os
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from nas_plugins.errors import MissingExtraError, NasPluginsError
 

@@ -77,10 +77,13 @@ def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architect
             f"trial {trial.number} has parameters {sorted(trial.params)}, none of which is a "
             f"decision of space {space.name!r}: was it made with another space?"
         )
-    if isinstance(trial, FrozenTrial) and trial.state is TrialState.COMPLETE:
+    try:
+        return space.validate(choices)
+    except ArchitectureError:
+        # A trial that stopped half way lacks choices that nobody took.
+        if not (isinstance(trial, FrozenTrial) and trial.state is TrialState.COMPLETE):
+            raise
         return space.complete(choices)
-    # A trial that stopped half way lacks choices that nobody took.
-    return space.validate(choices)
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:

@@ -164,8 +164,7 @@ class ArchitectureSampler(BaseSampler):
             if self._follows_study and search_space != self._distributions:
                 self._use_space(space_of(search_space))
                 self._tell_again()
-            assert self._history is not None
-            proposal = self._strategy.ask(self._history.number(trial))
+            proposal = self._strategy.ask(self._history_of(study).number(trial))
             return {label: c for label, c in proposal.items() if label in search_space}
 
     def sample_independent(
@@ -176,11 +175,11 @@ class ArchitectureSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         with self._lock:
-            number = None if self._history is None else self._history.number_held(trial)
+            history = self._history_of(study)
+            number = history.number_held(trial)
             if number is None:
                 self._read(study)
-                assert self._history is not None
-                number = self._history.number(trial)
+                number = history.number(trial)
         entropy = (self._seed, number, zlib.crc32(param_name.encode()))
         draw = RandomSampler(seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         return draw.sample_independent(study, trial, param_name, param_distribution)
@@ -251,8 +250,8 @@ class ArchitectureSampler(BaseSampler):
             self._finished.sort(key=completion_order)
             self._tell_again()
             return
-        for o in self._observations(finished):
-            self._strategy.tell(o.architecture, o.score, budget=o.budget)
+        for observation in self._observations(finished):
+            self._strategy.tell(observation.architecture, observation.score)
 
     def _tell_again(self) -> None:
         self._strategy.replay(self._observations(self._finished))

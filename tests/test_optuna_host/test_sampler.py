@@ -239,7 +239,8 @@ def test_a_result_that_arrives_late_is_sorted_in() -> None:
     for trial in sorted(study.trials[:14], key=lambda t: t.datetime_complete):
         fresh.strategy.tell(architecture_of(trial, SPACE), trial.value)
     assert architectures(study)[-1] == fresh.strategy.ask(12)
-    assert study.sampler.strategy.num_told == 14
+    for number in range(20):
+        assert study.sampler.strategy.ask(number) == fresh.strategy.ask(number)
 
 
 def test_one_sampler_serves_several_studies() -> None:
@@ -456,6 +457,14 @@ def test_remembered_values_are_the_studys_own() -> None:
     study.optimize(thrifty, n_trials=12)
     assert len(trained) == 2
     assert {(t.params["op"], t.value) for t in study.trials} == {("conv", 3.0), ("pool", 5.0)}
+
+
+def test_remembered_values_of_several_objectives() -> None:
+    sampler = ArchitectureSampler(Deduplicated(RandomSearch(SPACE, seed=0), reask=False))
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.optimize(lambda trial: (objective(trial), 2.0), n_trials=2)
+    first = study.trials[0]
+    assert sampler.remembered(architecture_of(first, SPACE)) == first.values
 
 
 def test_remembering_needs_a_strategy_that_does() -> None:

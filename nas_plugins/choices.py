@@ -442,10 +442,12 @@ class Recorder(Choose):
 
     def _condition(self, scopes: list[Scope]) -> list[Scope]:
         """Shortest equivalent of a disjunction of scopes that this code can see."""
+        scopes = _without_implied(scopes)
+        if scopes == [()]:
+            return scopes
         clauses: list[Scope] = []
         alternatives: dict[str, frozenset[Choice]] = {}
-        for scope in _without_implied(scopes):
-            clause = self._shorten(scope)
+        for clause in self._shortened(scopes):
             if len(clause) == 1:
                 (literal,) = clause
                 assert literal.values is not None
@@ -460,14 +462,17 @@ class Recorder(Choose):
                 clauses.extend(self._condition(self._entries[label].scopes))
         return _without_implied(clauses)
 
-    def _shorten(self, scope: Scope) -> Scope:
-        """Drop what the innermost decision's own condition already says."""
-        if len(scope) <= 1:
-            return scope
-        prefix, last = scope[:-1], scope[-1]
-        if self._entries[last.label].scopes == [prefix]:
-            return (last,)
-        return (*self._shorten(prefix), last)
+    def _shortened(self, scopes: list[Scope]) -> Iterator[Scope]:
+        """Without what the innermost decision's own condition already says."""
+        outer: dict[Literal, list[Scope]] = {}
+        for scope in scopes:
+            outer.setdefault(scope[-1], []).append(scope[:-1])
+        for last, rests in outer.items():
+            if set(_without_implied(self._entries[last.label].scopes)) <= set(rests):
+                yield (last,)
+                continue
+            for rest in rests:
+                yield (*(next(self._shortened([rest])) if rest else ()), last)
 
 
 def _without_implied(scopes: list[Scope]) -> list[Scope]:
@@ -549,14 +554,18 @@ def call_head(label: str, head: Block, depth: int) -> nn.Module:
     return call_factory(label, f"head of {depth}", lambda: head(depth))
 
 
+_KEYS = nn.ModuleDict()
+
+
 def _check_names(label: str, names: list[str]) -> None:
     if not isinstance(label, str) or not label:
         raise UnsupportedSpaceError(f"label is {label!r}; expected a non-empty string")
     if not names:
         raise UnsupportedSpaceError(f"{label!r} has no candidates; expected at least one")
-    bad = [n for n in names if not isinstance(n, str) or "." in n or not n]
+    bad = [n for n in names if not isinstance(n, str) or "." in n or not n or hasattr(_KEYS, n)]
     if bad or len(set(names)) < len(names):
         raise UnsupportedSpaceError(
             f"candidate names of {label!r} are {names}; expected distinct non-empty strings "
-            "without '.', as each becomes part of a state-dict key"
+            "without '.', as each becomes part of a state-dict key, and none an attribute of "
+            "torch.nn.ModuleDict such as 'half' or 'type'"
         )

@@ -35,6 +35,10 @@ class Policy(NamedTuple):
     probabilities: dict[str, Tensor]
 
 
+Pick = Callable[[str, "list[int]", Tensor], Tensor]
+"""From a decision, the sequences and their log-probabilities to the choices' numbers."""
+
+
 class Controller(nn.Module):
     """An LSTM that answers one decision a step, each answer the next step's input.
 
@@ -99,45 +103,42 @@ class Controller(nn.Module):
 
         return self._run(len(architectures), pick)
 
-    def _run(self, num: int, pick: Callable[[str, list[int], Tensor], Tensor]) -> Policy:
-        hidden = cell = self.start.new_zeros(num, len(self.start))
-        inputs = self.start.expand(num, -1)
-        log_probability = entropy = divergence = self.start.new_zeros(num)
-        places: list[set[str]] = [set() for _ in range(num)]
-        chosen: list[dict[str, Choice]] = [{} for _ in range(num)]
-        probabilities = {}
-        for label, decision in self._decisions.items():
-            active = [i for i in range(num) if decision.is_active(chosen[i])]
-            if label not in self._position:
-                for i in active:
-                    chosen[i][label] = self._known.get(label, decision.default)
-                continue
-            if not active:
-                continue
-            rows = torch.tensor(active, device=self.start.device)
-            h, c = self.cell(inputs[rows], (hidden[rows], cell[rows]))
-            log_p = self._log_probabilities(label, h)
-            choices = self._choices[label]
-            drawn = pick(label, active, log_p)
-            for i, choice in zip(active, drawn.tolist(), strict=True):
-                chosen[i][label] = choices[choice]
-            taken = drawn.to(log_p.device)
-            answer = self.embeddings[self._position[label]](taken)
-            hidden, cell, inputs = (
-                old.index_copy(0, rows, new)
-                for old, new in ((hidden, h), (cell, c), (inputs, answer))
-            )
-            log_probability = log_probability.index_add(
-                0, rows, log_p.gather(1, taken[:, None])[:, 0]
-            )
-            probabilities[label] = log_p.detach().exp().mean(0)
-            entropy = entropy.index_add(0, rows, -(log_p.exp() * log_p).sum(1).detach())
-            if "edge" in decision.meta:
-                divergence = divergence.index_add(0, rows, self._divergence(choices, log_p))
-                for i in active:
-                    places[i].add(str(decision.meta["of"]))
-        counts = divergence.new_tensor([max(1, len(of)) for of in places])
-        return Policy(chosen, log_probability, entropy, divergence / counts, probabilities)
+    def _run(self, num: int, pick: Pick) -> Policy:
+        draft = _Draft(self.start, num)
+        with torch.autocast(self.start.device.type, enabled=False):
+            for label, decision in self._decisions.items():
+                active = [i for i in range(num) if decision.is_active(draft.choices[i])]
+                if label in self._position and active:
+                    self._answer(decision, active, draft, pick)
+                else:
+                    for i in active:
+                        draft.choices[i][label] = self._known.get(label, decision.default)
+        return draft.policy()
+
+    def _answer(self, decision: Decision, active: list[int], draft: _Draft, pick: Pick) -> None:
+        """One step of the sequences in which a decision is active."""
+        label, rows = decision.label, torch.tensor(active, device=self.start.device)
+        hidden, cell = self.cell(draft.inputs[rows], (draft.hidden[rows], draft.cell[rows]))
+        log_p = self._log_probabilities(label, hidden)
+        choices = self._choices[label]
+        picked = pick(label, active, log_p)
+        for i, choice in zip(active, picked.tolist(), strict=True):
+            draft.choices[i][label] = choices[choice]
+        taken = picked.to(log_p.device)
+        draft.hidden = draft.hidden.index_copy(0, rows, hidden)
+        draft.cell = draft.cell.index_copy(0, rows, cell)
+        answers = self.embeddings[self._position[label]](taken)
+        draft.inputs = draft.inputs.index_copy(0, rows, answers)
+        of_taken = log_p.gather(1, taken[:, None])[:, 0]
+        draft.log_probability = draft.log_probability.index_add(0, rows, of_taken)
+        entropy = torch.special.entr(log_p.detach().exp()).sum(1)
+        draft.entropy = draft.entropy.index_add(0, rows, entropy)
+        draft.probabilities[label] = log_p.detach().exp().mean(0)
+        if "edge" in decision.meta:
+            divergence = self._divergence(choices, log_p)
+            draft.divergence = draft.divergence.index_add(0, rows, divergence)
+            for i in active:
+                draft.places[i].add(str(decision.meta["of"]))
 
     def _log_probabilities(self, label: str, hidden: Tensor) -> Tensor:
         logits = self.heads[self._position[label]](hidden) / self._temperature
@@ -147,3 +148,25 @@ class Controller(nn.Module):
         """KL(p || target) of a yes-or-no choice, shape ``(sequences,)``."""
         targets = [self._skip_target if choice else 1 - self._skip_target for choice in choices]
         return (log_p.exp() * (log_p - log_p.new_tensor(targets).log())).sum(1)
+
+
+class _Draft:
+    """Sequences under way, with the state of the LSTM, shapes ``(sequences, hidden)``."""
+
+    def __init__(self, start: Tensor, num: int) -> None:
+        self.hidden = self.cell = start.new_zeros(num, len(start))
+        self.inputs = start.expand(num, -1)
+        self.log_probability = self.entropy = self.divergence = start.new_zeros(num)
+        self.choices: list[dict[str, Choice]] = [{} for _ in range(num)]
+        self.places: list[set[str]] = [set() for _ in range(num)]
+        self.probabilities: dict[str, Tensor] = {}
+
+    def policy(self) -> Policy:
+        counts = self.divergence.new_tensor([max(1, len(of)) for of in self.places])
+        return Policy(
+            self.choices,
+            self.log_probability,
+            self.entropy,
+            self.divergence / counts,
+            self.probabilities,
+        )

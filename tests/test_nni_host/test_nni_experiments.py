@@ -13,7 +13,7 @@ from nas_plugins import Architecture, SearchSpace, spaces, strategies
 from nas_plugins.nni import ArchitectureTuner, report, to_nni, write_config
 from nas_plugins.nni.__main__ import main
 
-pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 
 OPTIONS = {"population_size": 4, "sample_size": 2}
 
@@ -41,7 +41,7 @@ def test_every_score_stands_with_its_architecture_at_four_trials_at_once(host, c
         host, space, 0.5, max_trials=16, trial_concurrency=4, strategy_options=OPTIONS
     )
     experiment = host.create(config)
-    host.wait_done(120)
+    host.wait_done(200)
     jobs = host.get("trial-jobs")
     directory = str(host.directory(experiment))
     rows = report(directory)
@@ -54,7 +54,6 @@ def test_every_score_stands_with_its_architecture_at_four_trials_at_once(host, c
         json.loads(job["hyperParameters"][0])["parameters"] != ours[job["trialJobId"]]
         for job in jobs
     )
-    print(f"NNI's own table: {16 - wrong} of 16 right")
     # An export starts another experiment with the same, true history.
     export = host.home / "export.json"
     assert main(["export", directory, str(export)]) == 0
@@ -71,26 +70,26 @@ def test_every_score_stands_with_its_architecture_at_four_trials_at_once(host, c
 
 
 def test_stop_and_resume_lose_and_double_nothing(host):
-    """One trial at a time, stopped in the middle of the fourth."""
+    """One trial at a time, stopped in the middle of the third."""
     space = cheap_space()
-    config = cheap_config(host, space, 0.5, max_trials=7, seed=2, strategy="random")
+    config = cheap_config(host, space, 0.5, max_trials=5, seed=2, strategy="random")
     experiment = host.create(config)
     directory = host.directory(experiment)
-    host.wait(lambda: len(host.results(experiment)) >= 3, 90, "at three results")
+    host.wait(lambda: len(host.results(experiment)) >= 2, 90, "at two results")
     host.nnictl("stop", experiment)
     before = len(host.results(experiment))
-    assert 3 <= before < 7
+    assert 2 <= before < 5
     host.nnictl("resume", experiment, "--port", host.port)
-    host.wait_done(90)
+    host.wait_done(120)
     log = (directory / "log" / "dispatcher.log").read_text()
     assert f"Resumed with {before} results" in log
     assert "ERROR" not in log
     # Proposals of a random search depend on their number alone: none is missing or twice.
     rows = report(str(directory))
     strategy = strategies.create("random", space, seed=2)
-    assert [row["architecture"] for row in rows] == [dict(strategy.ask(i)) for i in range(7)]
-    assert len({row["trial"] for row in rows}) == 7
-    # Resumed once more, the tuner knows all seven; NNI's own import command takes our export.
+    assert [row["architecture"] for row in rows] == [dict(strategy.ask(i)) for i in range(5)]
+    assert len({row["trial"] for row in rows}) == 5
+    # Resumed once more, the tuner knows all five; NNI's own import command takes our export.
     export = host.home / "export.json"
     main(["export", str(directory), str(export)])
     host.nnictl("experiment", "import", experiment, "--filename", export)
@@ -100,7 +99,7 @@ def test_stop_and_resume_lose_and_double_nothing(host):
     tuner.load_checkpoint()
     tuner.update_search_space(to_nni(space))
     assert [o.score for o in tuner.history] == [row["score"] for row in rows]
-    assert tuner.generate_parameters(1) == dict(strategy.ask(7))
+    assert tuner.generate_parameters(1) == dict(strategy.ask(5))
 
 
 def test_the_digits_example_trains_reports_and_draws(host):
@@ -114,7 +113,7 @@ def test_the_digits_example_trains_reports_and_draws(host):
         (EXAMPLES / config["searchSpaceFile"]).read_bytes()
     )
     experiment = host.create(copy)
-    host.wait_done(170)
+    host.wait_done(200)
     rows = report(str(host.directory(experiment)))
     space = spaces.load("nas_bench_201")
     assert len(rows) == 3

@@ -25,7 +25,21 @@ _EXPORTS = {
     "UnsupportedSpaceError": "errors",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "Architecture",
+    "ArchitectureError",
+    "Budget",
+    "CandidateError",
+    "Choose",
+    "Gate",
+    "MissingExtraError",
+    "NasPluginsError",
+    "ScoreError",
+    "SearchSpace",
+    "Supernet",
+    "UnsupportedSpaceError",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from nas_plugins.architecture import Architecture

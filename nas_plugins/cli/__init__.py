@@ -163,7 +163,7 @@ def _command(commands: Commands, name: str, help: str, module: str) -> argparse.
         import importlib
 
         function = getattr(importlib.import_module(module), name.replace("-", "_"))
-        return function(options)  # type: ignore[no-any-return]
+        return function(options)
 
     parser: argparse.ArgumentParser = commands.add_parser(
         name,

@@ -93,7 +93,7 @@ class StrategyContract:
 
     @pytest.fixture(params=[toy_space, conditional_space], ids=["toy", "conditional"])
     def space(self, request: pytest.FixtureRequest) -> SearchSpace:
-        return request.param()  # type: ignore[no-any-return]
+        return request.param()
 
     def test_asks_within_the_space(self, strategy: Factory, space: SearchSpace) -> None:
         for observation in play(strategy(space, 0), NUM_STEPS):
@@ -218,7 +218,7 @@ class LearningContract(StrategyContract):
         from nas_plugins.strategies.random import RandomSearch
 
         def best(asked: Strategy) -> float:
-            return max(o.score for o in play(asked, self.NUM_TRIALS) if o.score is not None)  # type: ignore[type-var, return-value]
+            return max(o.score for o in play(asked, self.NUM_TRIALS) if o.score is not None)  # type: ignore[return-value]
 
         space = toy_space()
         ours = [best(strategy(space, seed)) for seed in range(10)]
@@ -246,4 +246,4 @@ def sequence_in_fresh_process(name: str, options: dict[str, object], seed: int) 
     done = subprocess.run(
         [sys.executable, "-c", script, arguments], capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -286,6 +288,16 @@ def test_same_architecture_gives_same_bytes(tmp_path, suffix):
     assert first != draw(space, other, tmp_path / f"other.{suffix}", title="").read_bytes()
     magic = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
     assert first.startswith(magic)
+
+
+def test_threads_draw_at_once(tmp_path):
+    space = SPACES["nas_bench_201"]
+    architectures = samples(space)
+    alone = [draw(space, a, tmp_path / f"{a.id}.svg").read_bytes() for a in architectures]
+    with ThreadPoolExecutor(4) as pool:
+        paths = [tmp_path / f"{i}.svg" for i in range(len(architectures))]
+        together = pool.map(partial(draw, space), architectures, paths)
+        assert [path.read_bytes() for path in together] == alone
 
 
 def test_another_process_draws_the_same_and_needs_no_pyplot(tmp_path):

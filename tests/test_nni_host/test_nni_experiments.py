@@ -67,6 +67,7 @@ def test_every_score_stands_with_its_architecture_at_four_trials_at_once(host, c
         capsys.readouterr().out.splitlines()[0].split()[0]
         == max(rows, key=lambda row: row["score"])["trial"]
     )
+    print(f"NNI's own table has {16 - wrong} of 16 right")
 
 
 def test_stop_and_resume_lose_and_double_nothing(host):

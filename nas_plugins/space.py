@@ -247,6 +247,12 @@ class SearchSpace:
         known = given or {}
         return self._accept(lambda: self._complete(known, lambda d: d.sample(rng)))
 
+    def mutable(self, architecture: Architecture) -> list[str]:
+        """Labels of the decisions that have another choice, in the space's order."""
+        labels = [label for label in architecture if self._decisions[label].num_choices > 1]
+        # The architecture's own order may differ between hosts, the space's does not.
+        return sorted(labels, key=self._order.__getitem__)
+
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one decision, picked uniformly, to another legal choice.
 
@@ -256,14 +262,12 @@ class SearchSpace:
         Raises:
             UnsupportedSpaceError: No decision of the architecture has a second choice.
         """
-        mutable = [label for label in architecture if self._decisions[label].num_choices > 1]
+        mutable = self.mutable(architecture)
         if not mutable:
             raise UnsupportedSpaceError(
                 f"nothing to mutate in space {self.name!r}: every decision of the architecture "
                 "has a single choice"
             )
-        # The architecture's own order may differ between hosts, the space's does not.
-        mutable.sort(key=self._order.__getitem__)
 
         def proposal() -> dict[str, Choice]:
             label = mutable[rng.integers(len(mutable))]

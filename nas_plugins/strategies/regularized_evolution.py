@@ -73,6 +73,8 @@ class RegularizedEvolution(Strategy):
         parent = self._best([self._population[i] for i in drawn], rng)
         if self.identity_probability and rng.random() < self.identity_probability:
             return parent
+        if not self.space.mutable(parent):  # the space's only architecture
+            return parent
         return self.space.mutate(parent, rng)
 
     @staticmethod

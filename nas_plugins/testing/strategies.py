@@ -191,7 +191,7 @@ class StrategyContract:
     def test_single_architecture(self, strategy: Factory) -> None:
         lonely = SearchSpace(ConfigurationSpace({"a": [1], "b": ["x"]}))
         asked = strategy(lonely, 0)
-        for _ in range(5):
+        for _ in range(NUM_STEPS):
             asked.tell(asked.ask(), 1.0)
         assert asked.ask() == Architecture({"a": 1, "b": "x"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -173,9 +174,15 @@ class SupernetClassifier(pl.LightningModule):
             momentum=hparams["momentum"],
             weight_decay=hparams["weight_decay"],
         )
-        epochs = max(self.trainer.max_epochs or 1, 1)
+        steps = self.trainer.estimated_stepping_batches
+        updates = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        epochs = steps / math.ceil(updates) if math.isfinite(updates) else math.inf
+        if not math.isfinite(epochs):  # a search without an end
+            return optimizer
         lowest = min(hparams["min_learning_rate"], hparams["learning_rate"])
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, lowest)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(1, math.ceil(epochs)), lowest
+        )
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(
@@ -218,7 +225,17 @@ class SupernetClassifier(pl.LightningModule):
     def one_shot_score(
         self, data: ImageDataModule, *, recalibration_batches: int = 16
     ) -> OneShotScore:
-        """Scores any architecture of the space by the supernet's weights as they are."""
+        """Scores any architecture of the space by the supernet's weights as they are.
+
+        Raises:
+            UnsupportedSpaceError: The method changes the supernet's paths, so that none is a
+                child; ``search.derive()`` works all the same.
+        """
+        if not self.search.mutator.inherits_weights:
+            raise UnsupportedSpaceError(
+                f"{type(self.search.mutator).__name__} changes the supernet's paths, so that "
+                "none is a child that could be scored; take search.derive() as it is"
+            )
         return OneShotScore(
             self.supernet,
             data.train_dataloader(),

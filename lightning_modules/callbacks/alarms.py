@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.callbacks.architecture_search import ArchitectureSearch, SearchSetupError
+from nas_plugins.mutators.alphas import AlphaMutator
 from nas_plugins.mutators.base import frozen
 
 __all__ = ["Alarm", "CurvatureAlarm", "EntropyAlarm", "SearchAlarm", "SkipAlarm"]
@@ -204,16 +205,12 @@ class CurvatureAlarm(Alarm):
         self, search: ArchitectureSearch, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> float:
         mutator = search.mutator
-        alphas = list(getattr(mutator, "alphas", []))
-        if not alphas or not hasattr(mutator, "drivers"):
+        if not isinstance(mutator, AlphaMutator):
             raise SearchSetupError(_nothing_learned(search, "CurvatureAlarm"))
         batch = search.probe_batch(trainer, pl_module)
         with search.borrowed.unheard(), _as_found(pl_module, search), frozen(pl_module):
-            factors = {
-                label: alpha.softmax(0) for label, alpha in zip(mutator.labels, alphas, strict=True)
-            }
-            for driver in mutator.drivers:
-                driver.write(factors)
+            _mix(mutator)
+            alphas = list(mutator.alphas)
             value = dominant_eigenvalue(search.borrowed(batch), alphas, self.num_iterations)
         # Each process has a batch of its own.
         mean = trainer.strategy.reduce(torch.tensor(value, device=pl_module.device), None, "mean")
@@ -265,9 +262,19 @@ def dominant_eigenvalue(
     return value
 
 
+def _mix(mutator: AlphaMutator) -> None:
+    """Weigh all candidates by the softmax of the alphas, with their gradient."""
+    alphas = zip(mutator.labels, mutator.alphas, strict=True)
+    factors = {label: alpha.softmax(0) for label, alpha in alphas}
+    mutator.open_for_weights(mutator.progress)  # the gates that have no alphas
+    for driver in mutator.drivers:
+        driver.mix(factors)  # type: ignore[operator]
+
+
 @contextmanager
 def _as_found(module: nn.Module, search: ArchitectureSearch) -> Iterator[None]:
-    """Put buffers, gates and torch's generator back."""
+    """Put buffers, gates and generators back."""
+    state = search.mutator.generator.get_state()
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     gates = [(g, g.indices, g.weights) for g in search.mutator.supernet.gates.values()]
     device = next(module.parameters()).device
@@ -275,6 +282,7 @@ def _as_found(module: nn.Module, search: ArchitectureSearch) -> Iterator[None]:
         try:
             yield
         finally:
+            search.mutator.generator.set_state(state)
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)

@@ -165,7 +165,8 @@ class ArchitectureSearch(pl.Callback):
         reward = loss.reward if hasattr(pl_module, "architecture_reward") else None
         with loss.unheard():
             log = self.mutator.architecture_step(loss, batch, valid_batch, optimizer, reward)
-        if self.mutator.probabilities():
+        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0
+        if due and "alpha_entropy" not in log and self.mutator.probabilities():
             log["alpha_entropy"] = self.mutator.entropy()
         for name, value in log.items():
             shown = name == "alpha_entropy"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,6 +20,7 @@ from nas_plugins.cli import named_values
 from nas_plugins.drawing import draw
 from nas_plugins.estimators.cost import cost_of
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
+from nas_plugins.optuna.artifacts import upload_drawing
 from nas_plugins.spaces import load
 from nas_plugins.strategies import Deduplicated, create
 
@@ -66,8 +68,15 @@ class _Job:
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.data.part("val")[0][0].shape)
 
+    @property
+    def artifacts(self) -> Path:
+        return self.directory / "artifacts"
+
     def evaluate(self, trial: optuna.Trial) -> float:
         architecture = suggest(trial, self.space)
+        upload_drawing(
+            trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
+        )
         return self.train(architecture, self.budget).score
 
 
@@ -77,7 +86,7 @@ def search(options: argparse.Namespace) -> None:
     data = data_module(
         options.data, directory=options.data_dir, batch_size=options.batch_size, seed=options.seed
     )
-    options.directory.mkdir(parents=True, exist_ok=True)
+    (options.directory / "artifacts").mkdir(parents=True, exist_ok=True)
     job = _Job(
         space=load(options.space, **_space_options(options, data)),
         data=data,
@@ -188,7 +197,10 @@ def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
     job.console.print(f"architecture  {exported[0]}", soft_wrap=True)
     job.console.print(f"drawing       {drawing}", soft_wrap=True)
     job.console.print(f"network       {exported[1]}", soft_wrap=True)
-    job.console.print(f"study         {job.storage}", soft_wrap=True)
+    job.console.print(
+        f"every trial, drawn: optuna-dashboard {job.storage} --artifact-dir {job.artifacts}",
+        soft_wrap=True,
+    )
 
 
 def _space_options(options: argparse.Namespace, data: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.mutators import REGISTRY, Mutator, MutatorNameError, create, mutator_class
 from nas_plugins.testing.mutators import MutatorContract, cell_space
 
-FAST = {"arch_lr": 0.1, "num_candidates": 30, "num_samples": 5, "warmup": 0.0, "hidden_size": 8}
+FAST = {"arch_lr": 0.1, "num_candidates": 200, "num_samples": 5, "warmup": 0.0, "hidden_size": 8}
 """Options that let a mutator learn within a test; each is given to whoever takes it."""
 
 CASES = {

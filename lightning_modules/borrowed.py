@@ -83,7 +83,8 @@ class BorrowedStep:
     def reward(self, batch: Any) -> Any:
         """What the module's own ``architecture_reward`` says of a batch."""
         with torch.no_grad(), self._trainer.precision_plugin.train_step_context():
-            return self._module.architecture_reward(batch)
+            reward: Any = self._module.architecture_reward
+            return reward(batch)
 
     @contextmanager
     def unheard(self) -> Iterator[None]:

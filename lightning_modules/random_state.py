@@ -22,7 +22,7 @@ def capture() -> list[dict[str, Any]]:
         "python": random.getstate(),
         "numpy": ([int(key) for key in keys], int(position), int(has_gauss), float(cached)),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state() if _uses_cuda() else None,
     }
     if not (distributed.is_available() and distributed.is_initialized()):
         return [own]
@@ -47,5 +47,9 @@ def restore(states: list[dict[str, Any]]) -> None:
     keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] is not None and torch.cuda.is_initialized():
+    if state["cuda"] is not None and _uses_cuda():
         torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def _uses_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

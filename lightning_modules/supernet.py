@@ -174,6 +174,7 @@ class SupernetClassifier(pl.LightningModule):
             momentum=hparams["momentum"],
             weight_decay=hparams["weight_decay"],
         )
+        self.trainer.fit_loop.setup_data()  # for the number of batches
         steps = self.trainer.estimated_stepping_batches
         updates = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         epochs = steps / math.ceil(updates) if math.isfinite(updates) else math.inf

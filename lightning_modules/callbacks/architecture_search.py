@@ -165,7 +165,7 @@ class ArchitectureSearch(pl.Callback):
         reward = loss.reward if hasattr(pl_module, "architecture_reward") else None
         with loss.unheard():
             log = self.mutator.architecture_step(loss, batch, valid_batch, optimizer, reward)
-        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0
+        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
         if due and "alpha_entropy" not in log and self.mutator.probabilities():
             log["alpha_entropy"] = self.mutator.entropy()
         for name, value in log.items():
@@ -230,7 +230,7 @@ class ArchitectureSearch(pl.Callback):
         self._gates = None
 
     on_test_start = on_validation_start
-    on_test_batch_start = on_validation_batch_start
+    on_test_batch_start = on_validation_batch_start  # type: ignore[assignment]
     on_test_end = on_validation_end
 
     # -- checkpoints --------------------------------------------------------------------
@@ -255,8 +255,9 @@ class ArchitectureSearch(pl.Callback):
         if self._data is not None:
             return self._data() if callable(self._data) else self._data
         for owner in (trainer.datamodule, pl_module):  # type: ignore[attr-defined]
-            if hasattr(owner, "architecture_dataloader"):
-                return owner.architecture_dataloader()
+            hook: Any = getattr(owner, "architecture_dataloader", None)
+            if hook is not None:
+                return hook()
         if trainer.val_dataloaders is not None:
             return trainer.val_dataloaders
         source = trainer.fit_loop.epoch_loop.val_loop._data_source
@@ -275,8 +276,9 @@ def choice_names(mutator: Mutator) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for label in mutator.probabilities():
         gate = supernet.gates.get(label)
-        mixed = gate is not None and gate.verb != "inputs"  # with what is in the mixture only
-        choices = gate.choices if mixed else supernet.space.decisions[label].choices
+        choices = supernet.space.decisions[label].choices
+        if gate is not None and gate.verb != "inputs":
+            choices = gate.choices  # with what is in the mixture only
         names[label] = [str(choice) for choice in choices or ()]
     return names
 
@@ -342,5 +344,6 @@ def _average(tensors: Sequence[Tensor]) -> None:
     together = torch.cat([tensor.detach().flatten() for tensor in tensors])
     distributed.all_reduce(together)
     together /= distributed.get_world_size()
-    for tensor, mean in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
+    means = torch.split(together, [tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, means, strict=True):
         tensor.copy_(mean.view_as(tensor))

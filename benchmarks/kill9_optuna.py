@@ -78,7 +78,7 @@ def work(storage: str, path: Path, num_trials: int) -> None:
     print("ready", flush=True)
     enough = optuna.study.MaxTrialsCallback(num_trials, states=(TrialState.COMPLETE,))
     if len(study.get_trials(states=(TrialState.COMPLETE,))) < num_trials:
-        study.optimize(objective, callbacks=[enough])
+        study.optimize(objective, callbacks=[enough, lambda *_: print("done", flush=True)])
 
 
 def start(storage: str, path: Path, num_trials: int) -> subprocess.Popen[str]:
@@ -116,15 +116,16 @@ def compare(
     duration = time.perf_counter() - began
 
     kept: dict[int, tuple[Any, ...]] = {}
-    kills = 0
-    while kills < num_kills:
+    for kills_left in range(num_kills, 0, -1):
         process = start(storage, killed, num_trials)
-        time.sleep(rng.uniform(0, duration / num_kills))
+        # After some trials, and a time in which a trial may get anywhere.
+        for _ in range(rng.randint(0, (num_trials - len(kept)) // (kills_left + 1))):
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 1.5 * duration / num_trials))
         if process.poll() is not None:
-            break
+            raise RuntimeError("the worker ended before it was killed; give it more trials")
         process.kill()
         process.wait()
-        kills += 1
         now = complete(storage, killed)
         assert kept.items() <= now.items(), "a completed trial was lost or changed"
         kept = now
@@ -136,12 +137,12 @@ def compare(
     assert sorted(numbers) == list(range(num_trials)), "a proposal was lost or doubled"
     assert found == expected, "the killed study took another way"
     study = open_study(storage, killed)
-    assert len(study.trials) - num_trials <= kills, "more was lost than what was running"
+    assert len(study.trials) - num_trials <= num_kills, "more was lost than what was running"
     best = open_study(storage, unbroken).best_value
     assert study.best_value == best
     return {
         "storage": storage,
-        "kills": kills,
+        "kills": num_kills,
         "complete": len(found),
         "running_when_killed": len(study.trials) - num_trials,
         "best": best,

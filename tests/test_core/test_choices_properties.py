@@ -201,15 +201,27 @@ def test_size_is_the_number_of_architectures(plan):
 
 
 def agree(space, num_samples=30):
-    """ConfigSpace accepts what we draw, we accept what it draws, activity included."""
+    """ConfigSpace accepts what we draw; what it draws is ours as far as it accepts it itself.
+
+    Its sampler may set a value whose parent it has yet to switch off; its own check then
+    refuses that draw.
+    """
     rng = np.random.default_rng(0)
     for _ in range(num_samples):
         drawn = space.sample(rng)
-        configuration = Configuration(space.config_space, values=dict(drawn))
-        configuration.check_valid_configuration()
+        assert is_legal(Configuration(space.config_space, values=dict(drawn)))
     space.config_space.seed(0)
     for configuration in space.config_space.sample_configuration(num_samples):
-        assert Architecture(dict(configuration)) in space
+        assert (Architecture(dict(configuration)) in space) == is_legal(configuration)
+        assert space.complete(dict(configuration)) in space
+
+
+def is_legal(configuration):
+    try:
+        configuration.check_valid_configuration()
+    except ValueError:
+        return False
+    return True
 
 
 @FEW
@@ -222,27 +234,30 @@ def test_recorded_spaces_mean_the_same_to_configspace(plan):
 def config_spaces(draw):
     """Categoricals, each perhaps under a condition on earlier ones, up to or-of-ands."""
     space = ConfigurationSpace()
-    parameters, conditional = [], []
+    parameters, conditional, shapes = [], set(), {}
     for i in range(draw(st.integers(1, 6))):
-        size = draw(st.integers(1, 3))
-        parameter = CategoricalHyperparameter(f"p{i}", list("abc")[:size])
+        parameter = CategoricalHyperparameter(f"p{i}", list("abc")[: draw(st.integers(1, 3))])
         space.add(parameter)
-        parents = [p for p in parameters if len(p.choices) > 1]
-        clauses = draw(st.integers(0, 2)) if parents else 0
-        disjunction = []
-        for _ in range(clauses):
-            chosen = draw(
-                st.lists(
-                    st.sampled_from(parents), min_size=1, max_size=2, unique_by=lambda p: p.name
-                )
-            )
-            atoms = [draw(atom(parameter, p, p in conditional)) for p in chosen]
-            disjunction.append(atoms[0] if len(atoms) == 1 else AndConjunction(*atoms))
-        if len(disjunction) == 2 and disjunction[0] == disjunction[1]:
-            disjunction.pop()
-        if disjunction:
-            space.add(disjunction[0] if len(disjunction) == 1 else OrConjunction(*disjunction))
-            conditional.append(parameter)
+        several = [p for p in parameters if len(p.choices) > 1]
+        one_or_two = st.lists(
+            st.sampled_from(several), min_size=1, max_size=2, unique_by=lambda p: p.name
+        )
+        conjunctions, atoms = [], set()
+        for _ in range(draw(st.integers(0, 2)) if several else 0):
+            parents = draw(one_or_two)
+            parts = [draw(atom(parameter, p, p.name in conditional)) for p in parents]
+            both = {str(part) for part in parts}
+            if both != atoms:
+                conjunctions.append(parts[0] if len(parts) == 1 else AndConjunction(*parts))
+                atoms |= both
+        if conjunctions:
+            whole = conjunctions[0] if len(conjunctions) == 1 else OrConjunction(*conjunctions)
+            # ConfigSpace groups children by the parts of their conditions, and takes "and" and
+            # "or" of the same parts for one (automl/ConfigSpace#430).
+            parts = frozenset(a.replace(f"p{i} |", "") for a in atoms)
+            assume(shapes.setdefault(parts, type(whole)) is type(whole))
+            space.add(whole)
+            conditional.add(parameter.name)
         parameters.append(parameter)
     return space
 

@@ -1,4 +1,4 @@
-"""The verbs a network asks its choices with, and two of the three readings of them.
+"""The verbs a network asks its choices with, and the reading that builds a child.
 
 A network is an ordinary ``nn.Module`` whose constructor receives ``choose`` first::
 
@@ -10,33 +10,23 @@ A network is an ordinary ``nn.Module`` whose constructor receives ``choose`` fir
                 "skip": nn.Identity,
             })
 
-*record* notes each decision on the meta device; *build* answers from an architecture; the
-third reading, *mix*, is :mod:`nas_plugins.supernet`. Candidates are factories, so that what
-is not chosen is never built. A choice asked while a factory runs exists only when that
-candidate is chosen. The same label is the same decision, wherever it appears.
+*Build*, here, answers from an architecture; *record* (:mod:`nas_plugins.recording`) notes each
+decision on the meta device; *mix* (:mod:`nas_plugins.supernet`) keeps all candidates. Candidates
+are factories, so that what is not chosen is never built. A choice asked while a factory runs
+exists only when that candidate is chosen. The same label is the same decision, wherever it
+appears.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Union
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 from typing import Literal as OneOf
 
 import torch
-from ConfigSpace import ConfigurationSpace
-from ConfigSpace.conditions import (
-    AndConjunction,
-    EqualsCondition,
-    InCondition,
-    OrConjunction,
-)
 from ConfigSpace.hyperparameters import (
     CategoricalHyperparameter,
-    Constant,
     Hyperparameter,
     UniformFloatHyperparameter,
     UniformIntegerHyperparameter,
@@ -44,7 +34,7 @@ from ConfigSpace.hyperparameters import (
 from torch import Tensor, nn
 
 from nas_plugins.architecture import Architecture, Choice
-from nas_plugins.decision import INPUT_SEPARATOR, Literal
+from nas_plugins.decision import INPUT_SEPARATOR
 from nas_plugins.errors import (
     ArchitectureError,
     CandidateError,
@@ -52,13 +42,11 @@ from nas_plugins.errors import (
     UnsupportedSpaceError,
 )
 
-__all__ = ["Choose", "Factory", "Merge", "MergedInputs", "build", "record"]
+__all__ = ["Choose", "Factory", "Merge", "MergedInputs", "build"]
 
 Factory = Callable[[], nn.Module]
 Block = Callable[[int], nn.Module]
 Merge = OneOf["sum", "mean"]
-
-_MAX_COMBINATIONS = 5_000
 
 
 class Choose(ABC):
@@ -181,7 +169,7 @@ class Choose(ABC):
         if choices is not None:
             if not choices:
                 raise UnsupportedSpaceError(f"value {label!r} has no choices")
-            hyperparameter = _categorical(label, list(choices), {"verb": "value"})
+            hyperparameter = categorical(label, list(choices), {"verb": "value"})
         else:
             assert low is not None
             assert high is not None
@@ -307,219 +295,6 @@ def _candidate(label: str, name: str, candidates: Mapping[str, Factory]) -> Fact
     return candidates[name]
 
 
-# -- record -----------------------------------------------------------------------------
-
-Scope = tuple[Literal, ...]
-
-
-def record(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> ConfigurationSpace:
-    """Run the constructor on the meta device and note what it asks, allocating nothing."""
-    recorder = Recorder()
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network(recorder, **options)
-    return recorder.config_space()
-
-
-@dataclass
-class _Entry:
-    hyperparameter: Hyperparameter[Any, Any]
-    scopes: list[Scope] = field(default_factory=list)
-
-
-class Recorder(Choose):
-    """Notes each decision and the scopes (conjunctions of choices) it was asked in."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
-        self._scope: Scope = ()
-
-    def config_space(self) -> ConfigurationSpace:
-        space = ConfigurationSpace()
-        space.add([entry.hyperparameter for entry in self._entries.values()])
-        for label, entry in self._entries.items():
-            clauses = self._condition(entry.scopes)
-            if () in clauses:
-                continue
-            parts = []
-            for clause in clauses:
-                atoms = [_config_condition(space, label, literal) for literal in clause]
-                parts.append(atoms[0] if len(atoms) == 1 else AndConjunction(*atoms))
-            space.add(parts[0] if len(parts) == 1 else OrConjunction(*parts))
-        return space
-
-    def _layer(
-        self, label: str, candidates: dict[str, Factory], only_in_mixture: dict[str, Factory]
-    ) -> nn.Module:
-        self._note(_categorical(label, list(candidates), {"verb": "layer"}))
-        for name, factory in candidates.items():
-            with self._inside(label, {name}):
-                module = call_factory(label, name, factory)
-        for name, factory in only_in_mixture.items():
-            call_factory(label, name, factory)
-        return module
-
-    def _inputs(
-        self,
-        label: str,
-        candidates: dict[str, Factory],
-        num_chosen: int | None,
-        required: list[str],
-        merge: Merge,
-    ) -> nn.Module:
-        names = list(candidates)
-        if num_chosen is None:
-            for name in names:
-                if name in required:
-                    call_factory(label, name, candidates[name])
-                    continue
-                meta: dict[Hashable, Any] = {"verb": "inputs", "of": label, "edge": name}
-                self._note(_categorical(f"{label}/{name}", [False, True], meta))
-                with self._inside(f"{label}/{name}", {True}):
-                    call_factory(label, name, candidates[name])
-            return MergedInputs({}, [], merge)
-        combinations = _combinations(label, names, num_chosen)
-        meta = {"verb": "inputs", "edges": names}
-        self._note(_categorical(label, list(combinations), meta))
-        for name in names:
-            with self._inside(label, {c for c, used in combinations.items() if name in used}):
-                call_factory(label, name, candidates[name])
-        return MergedInputs({}, [], merge)
-
-    def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
-        meta: dict[Hashable, Any] = {"verb": "repeat"}
-        low, high = depths[0], depths[-1]
-        if low == high:
-            self._note(Constant(label, low, meta=meta))
-        elif len(depths) == high - low + 1:
-            self._note(UniformIntegerHyperparameter(label, low, high, meta=meta))
-        else:
-            self._note(_categorical(label, depths, meta))
-        for i in range(high):
-            with self._inside(label, {d for d in depths if d > i}):
-                call_block(label, block, i)
-        if head is not None:
-            for d in depths:
-                with self._inside(label, {d}):
-                    call_head(label, head, d)
-        return nn.Sequential()
-
-    def _value(self, label: str, hyperparameter: Hyperparameter[Any, Any]) -> Choice:
-        self._note(hyperparameter)
-        default = hyperparameter.default_value
-        return default.item() if hasattr(default, "item") else default
-
-    def _note(self, hyperparameter: Hyperparameter[Any, Any]) -> None:
-        label = hyperparameter.name
-        entry = self._entries.setdefault(label, _Entry(hyperparameter))
-        if (
-            entry.hyperparameter != hyperparameter
-            or entry.hyperparameter.meta != hyperparameter.meta
-        ):
-            raise UnsupportedSpaceError(
-                f"label {label!r} stands for two different decisions: {entry.hyperparameter} "
-                f"and {hyperparameter}. The same label is the same decision wherever it "
-                "appears: rename one, or give both the same candidates"
-            )
-        if any(literal.label == label for literal in self._scope):
-            raise UnsupportedSpaceError(f"decision {label!r} is asked inside its own candidate")
-        if self._scope not in entry.scopes:
-            entry.scopes.append(self._scope)
-
-    @contextmanager
-    def _inside(self, label: str, choices: set[Any]) -> Iterator[None]:
-        outer = self._scope
-        if len(choices) < self._num_choices(label):
-            self._scope = (*outer, Literal(label, frozenset(choices)))
-        # else: every choice leads here, so the scope is the decision's own
-        try:
-            yield
-        finally:
-            self._scope = outer
-
-    def _num_choices(self, label: str) -> int:
-        hyperparameter = self._entries[label].hyperparameter
-        return int(hyperparameter.size)
-
-    def _condition(self, scopes: list[Scope]) -> list[Scope]:
-        """Shortest equivalent of a disjunction of scopes that this code can see."""
-        scopes = _without_implied(scopes)
-        if scopes == [()]:
-            return scopes
-        clauses: list[Scope] = []
-        alternatives: dict[str, frozenset[Choice]] = {}
-        for clause in self._shortened(scopes):
-            if len(clause) == 1:
-                (literal,) = clause
-                assert literal.values is not None
-                known = alternatives.get(literal.label, frozenset())
-                alternatives[literal.label] = known | literal.values
-            else:
-                clauses.append(clause)
-        for label, values in alternatives.items():
-            if len(values) < self._num_choices(label):
-                clauses.append((Literal(label, values),))
-            else:  # every choice of an active parent: the parent's own condition
-                clauses.extend(self._condition(self._entries[label].scopes))
-        return _without_implied(clauses)
-
-    def _shortened(self, scopes: list[Scope]) -> Iterator[Scope]:
-        """Without what the innermost decision's own condition already says."""
-        outer: dict[Literal, list[Scope]] = {}
-        for scope in scopes:
-            outer.setdefault(scope[-1], []).append(scope[:-1])
-        for last, rests in outer.items():
-            if set(_without_implied(self._entries[last.label].scopes)) <= set(rests):
-                yield (last,)
-                continue
-            for rest in rests:
-                yield (*(next(self._shortened([rest])) if rest else ()), last)
-
-
-def _without_implied(scopes: list[Scope]) -> list[Scope]:
-    """Only those conjunctions of a disjunction that say something others do not."""
-
-    def implies(scope: Scope, other: Scope) -> bool:
-        return all(
-            any(mine.label == its.label and mine.values <= its.values for mine in scope)  # type: ignore[operator]
-            for its in other
-        )
-
-    kept: list[Scope] = []
-    for scope in scopes:
-        if not any(implies(scope, other) for other in kept):
-            kept = [other for other in kept if not implies(other, scope)] + [scope]
-    return kept
-
-
-def _categorical(
-    label: str, choices: list[Any], meta: dict[Hashable, Any]
-) -> Hyperparameter[Any, Any]:
-    return CategoricalHyperparameter(label, choices, meta=meta)
-
-
-def _combinations(label: str, names: list[str], num_chosen: int) -> dict[str, tuple[str, ...]]:
-    combinations = list(
-        itertools.islice(itertools.combinations(names, num_chosen), _MAX_COMBINATIONS + 1)
-    )
-    if len(combinations) > _MAX_COMBINATIONS:
-        raise UnsupportedSpaceError(
-            f"{label!r} has more than {_MAX_COMBINATIONS} combinations of {num_chosen} out of "
-            f"{len(names)} inputs: use num_chosen=None, one yes-or-no decision per input"
-        )
-    return {INPUT_SEPARATOR.join(used): used for used in combinations}
-
-
-def _config_condition(
-    space: ConfigurationSpace, label: str, literal: Literal
-) -> Union[EqualsCondition, InCondition]:
-    child, parent = space[label], space[literal.label]
-    assert literal.values is not None
-    values = sorted(literal.values, key=lambda v: (str(type(v)), v))
-    if len(values) == 1:
-        return EqualsCondition(child, parent, values[0])
-    return InCondition(child, parent, values)
-
-
 # -- shared -----------------------------------------------------------------------------
 
 
@@ -569,3 +344,9 @@ def _check_names(label: str, names: list[str]) -> None:
             "without '.', as each becomes part of a state-dict key, and none an attribute of "
             "torch.nn.ModuleDict such as 'half' or 'type'"
         )
+
+
+def categorical(
+    label: str, choices: list[Any], meta: dict[Hashable, Any]
+) -> Hyperparameter[Any, Any]:
+    return CategoricalHyperparameter(label, choices, meta=meta)

@@ -84,7 +84,7 @@ class SearchSpace:
             UnsupportedSpaceError: One label has two candidate sets, or no candidate.
             CandidateError: A candidate's factory raised.
         """
-        from nas_plugins.choices import record
+        from nas_plugins.recording import record
 
         return cls(
             record(network, options),

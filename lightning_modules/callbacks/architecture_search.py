@@ -138,6 +138,11 @@ class ArchitectureSearch(pl.Callback):
             self._stream = BatchStream(loader)
             if self._place is not None:
                 self._stream.load_state_dict(self._place)
+        # A module that asks for trainer.estimated_stepping_batches has the loaders made before
+        # their places are read from the checkpoint, and Lightning does not give them later.
+        late = getattr(trainer.fit_loop, "_load_combined_loader_states", None)
+        if late is not None:
+            late()
         if self._random is not None:
             random_state.restore(self._random)
             self._random = None

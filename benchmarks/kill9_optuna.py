@@ -89,10 +89,14 @@ def start(storage: str, path: Path, num_trials: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
+    if _line(process) != "ready\n":
         raise RuntimeError(f"the worker ended with {process.wait()} before it began")
     return process
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -120,7 +124,7 @@ def compare(
         process = start(storage, killed, num_trials)
         # After some trials, and a time in which a trial may get anywhere.
         for _ in range(rng.randint(0, (num_trials - len(kept)) // (kills_left + 1))):
-            process.stdout.readline()
+            _line(process)
         time.sleep(rng.uniform(0, 1.5 * duration / num_trials))
         if process.poll() is not None:
             raise RuntimeError("the worker ended before it was killed; give it more trials")

@@ -343,6 +343,23 @@ class SearchSpace:
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    def without_inactive(self, choices: Mapping[str, Any]) -> Architecture:
+        """Drop choices at inactive decisions; whatever else is wrong is named.
+
+        ConfigSpace 1.2's sampler can give a value to a decision whose parent is inactive
+        (under conditions joined by and/or), and so can the optimizers that use it.
+
+        Raises:
+            ArchitectureError: What is left is not of the space.
+        """
+        given = Architecture(choices)
+        active: dict[str, Choice] = {}
+        for label, decision in self._decisions.items():
+            if label in given and decision.is_active(active):
+                active[label] = given[label]
+        unknown = {k: v for k, v in given.items() if k not in self._decisions}
+        return self.validate(Architecture({**active, **unknown}))
+
     def complete(self, choices: Mapping[str, Any]) -> Architecture:
         """Architecture from choices that may miss, or have too many, decisions.
 

@@ -104,7 +104,7 @@ class ArchitectureWorker(Worker):
         Raises:
             Exception: Whatever the training raises; HpBandSter reports it as a failed run.
         """
-        architecture = self.space.validate(config)
+        architecture = self.space.without_inactive(config)
         directory = Path(working_directory) / "children" / "-".join(map(str, config_id))
         started = time.perf_counter()
         try:

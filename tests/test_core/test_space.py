@@ -23,7 +23,7 @@ from ConfigSpace import (
     OrdinalHyperparameter,
 )
 
-from nas_plugins import Architecture, SearchSpace, UnsupportedSpaceError
+from nas_plugins import Architecture, ArchitectureError, SearchSpace, UnsupportedSpaceError
 from nas_plugins.testing.strategies import conditional_space
 
 
@@ -174,6 +174,16 @@ def test_complete_reads_an_architecture_of_a_smaller_space():
     space = conditional_space()
     full = space.complete({"depth": 1, "0/op": "skip", "gone": 3})
     assert full == Architecture({"depth": 1, "0/op": "skip"})
+
+
+def test_choices_at_inactive_decisions_are_dropped_and_others_named():
+    space = conditional_space()
+    given = {"depth": 1, "0/op": "skip", "2/kernel": 3}
+    assert space.without_inactive(given) == Architecture({"depth": 1, "0/op": "skip"})
+    with pytest.raises(ArchitectureError, match="label 'elsewhere'"):
+        space.without_inactive({**given, "elsewhere": 1})
+    with pytest.raises(ArchitectureError, match="lacks a choice at '0/op'"):
+        space.without_inactive({"depth": 1})
 
 
 def test_a_space_without_network_builds_nothing():

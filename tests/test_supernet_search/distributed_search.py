@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 import tiny_search
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_modules import ResumableLoader
@@ -32,7 +33,10 @@ class Rewarded(tiny_search.Classifier):
         return (self(x).argmax(1) == labels).double().mean()
 
 
-def search(path, world_size, mutator, options, find_unused=True):
+def search(
+    path, world_size, mutator, options, find_unused=True, dropout=0.0, kept=None, start=None
+):
+    """One epoch; with ``kept``, a folder for checkpoints, two epochs, from ``start`` on."""
     torch.set_num_threads(1)
     torch.manual_seed(3)
     supernet = tiny_search.tiny_space(norm=False).supernet()
@@ -48,13 +52,17 @@ def search(path, world_size, mutator, options, find_unused=True):
     trainer = tiny_search.trainer(
         ArchitectureSearch(driver, data=valid),
         Keep(driver, path),
+        *([] if kept is None else [ModelCheckpoint(kept, every_n_train_steps=3, save_top_k=-1)]),
         devices=world_size,
         strategy=strategy,
-        precision="64-true",
+        # Lightning reads a checkpoint of doubles before the module has them.
+        precision="64-true" if kept is None else "32-true",
         limit_val_batches=0,
+        max_epochs=1 if kept is None else 2,
+        enable_checkpointing=kept is not None,
     )
     # Lightning would shuffle a plain loader when it splits it between processes.
-    trainer.fit(Rewarded(supernet), ResumableLoader.like(train))
+    trainer.fit(Rewarded(supernet, dropout), ResumableLoader.like(train), ckpt_path=start)
 
 
 def refused(path):

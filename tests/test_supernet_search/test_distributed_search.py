@@ -7,10 +7,10 @@ import pytest
 import torch
 
 
-def run(function, *arguments):
+def run(function, *arguments, **options):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lightning_modules.supernet"])
-    process = context.Process(target=function, args=arguments)
+    process = context.Process(target=function, args=arguments, kwargs=options)
     process.start()
     process.join(120)
     return process.exitcode
@@ -39,6 +39,20 @@ def test_two_processes_reach_the_alphas_of_one(tmp_path, mutator, options):
     if options:
         start = torch.cat([p - 1 / len(p) for p in one["alphas"].values()])
         assert start.abs().max() > 0.01  # they moved
+
+
+@pytest.mark.host
+def test_two_processes_resume_in_the_middle_of_an_epoch(tmp_path):
+    """Each with its own share of the data and its own dropout."""
+    case = (2, "darts", {"arch_lr": 0.1})
+    options = {"dropout": 0.3, "kept": tmp_path / "kept"}
+    assert run(distributed_search.search, tmp_path / "whole.pt", *case, **options) == 0
+    (start,) = (tmp_path / "kept").glob("*step=3.ckpt")  # of 4 in an epoch
+    options = {"dropout": 0.3, "kept": tmp_path / "others", "start": start}
+    assert run(distributed_search.search, tmp_path / "resumed.pt", *case, **options) == 0
+    whole, resumed = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "resumed"))
+    for kind in ("alphas", "weights"):
+        assert all(torch.equal(resumed[kind][n], value) for n, value in whole[kind].items())
 
 
 @pytest.mark.host

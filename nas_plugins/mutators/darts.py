@@ -33,7 +33,9 @@ class DARTS(AlphaMutator):
       ``step = 0.01 / |v|``;
     - ``"exact"``: the same with the exact product of the second derivative and v, which
       is what backpropagation through the virtual step gives. Where the network has kinks
-      (ReLU, max pooling) the finite difference is far from it: see the documentation.
+      (ReLU, max pooling) the finite difference is far from it: on the DARTS network of 4
+      channels and 3 cells, at the start and in float64, by 0.4 of its norm at 0.01, by 5.5
+      at 1e-5, and by 1e-10 at 1e-6, where no kink is left between both sides.
 
     Derivation: the strongest operation of each edge, without those of the mixture only
     (``none``), and of each node the inputs with the strongest operations. Other decisions

@@ -378,6 +378,13 @@ class MutatorContract:
         assert equal(states_of(resumed), states_of(unbroken))
         assert resumed.derive(3) == unbroken.derive(3)
 
+    def test_a_loaded_state_is_a_copy(self, mutator: Factory, space: SearchSpace) -> None:
+        first, second = (Search(mutator, space, seed=seed).run(0, 2) for seed in (0, 1))
+        second.mutator.load_state_dict(first.mutator.state_dict())
+        before = copy.deepcopy(second.mutator.state_dict())
+        first.run(2, 4)
+        assert equal(second.mutator.state_dict(), before)
+
     def test_global_generators_are_left_alone(self, mutator: Factory, space: SearchSpace) -> None:
         torch.manual_seed(0)
         np.random.seed(0)

@@ -182,7 +182,7 @@ def test_a_dear_operation_is_dropped():
 def test_reinforce_is_the_gradient_of_the_expected_reward():
     """By Monte Carlo, the rewards being a table over a space whose decisions are conditional."""
     space = every_verb_space()
-    search = prepared(space, method="reinforce", num_samples=4000)
+    search = prepared(space, method="reinforce", num_samples=1500)
     rng = np.random.default_rng(0)
     table = {
         a: rng.random() + 2 * (a["shared"] == "conv") + (a.get("block1") == "tanh")
@@ -205,7 +205,7 @@ def test_reinforce_is_the_gradient_of_the_expected_reward():
     )
     exact = torch.cat(torch.autograd.grad(value, list(mutator.alphas)))
 
-    paths = iter(list(copied_paths(mutator, 4000)))
+    paths = iter(list(copied_paths(mutator, 1500)))
     found = []
     hook = mutator.optimizer().register_step_pre_hook(
         lambda *_: found.extend(a.grad.clone() for a in mutator.alphas)
@@ -214,7 +214,7 @@ def test_reinforce_is_the_gradient_of_the_expected_reward():
     mutator.architecture_step(None, None, None, reward=lambda batch: table[next(paths)])
     hook.remove()
     assert next(paths, None) is None
-    assert float((-torch.cat(found) - exact).norm() / exact.norm()) < 0.1
+    assert float((-torch.cat(found) - exact).norm() / exact.norm()) < 0.15
 
 
 def copied_paths(mutator, num):

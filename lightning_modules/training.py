@@ -118,7 +118,7 @@ def train_child(
         seed=seed, batch_size=batch_size, data_fraction=budget.data_fraction * data.data_fraction
     )
     network_options = {
-        **_options_of_data(space, data),
+        **options_of_data(space, data),
         **budget.network_options(space.options),
         **options.pop("network_options", {}),
     }
@@ -236,7 +236,7 @@ def _training_decisions(architecture: Architecture) -> dict[str, Any]:
     return chosen
 
 
-def _options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]:
+def options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]:
     """``in_channels`` and ``num_classes``, as far as the network takes them."""
     if space.network is None:  # building says so
         return {}

@@ -52,9 +52,16 @@ class Architecture(Mapping[str, Choice]):
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Architecture):
-            return self._choices == other._choices
-        return NotImplemented
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        # 1 == 1.0 == True in Python, but not in JSON and not as arguments of a module.
+        return self._choices == other._choices and all(
+            type(choice) is type(other._choices[label]) for label, choice in self._choices.items()
+        )
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[dict[str, Choice]]]:
+        # Without the cached hash, which differs between processes.
+        return Architecture, (self._choices,)
 
     def __repr__(self) -> str:
         return f"Architecture({self._choices!r})"

@@ -139,14 +139,16 @@ class Choose(ABC):
             head: Factory of what follows that many blocks, for blocks that change the
                 shape. A supernet has a head for every depth and mixes behind the heads.
         """
-        between = isinstance(depth, tuple) and len(depth) == 2
-        depths = list(range(depth[0], depth[1] + 1)) if between else sorted(set(depth))
-        if not depths or depths[0] < 0 or not all(isinstance(d, int) for d in depths):
+        given: list[Any] = list(depth) if isinstance(depth, (tuple, list, range)) else [depth]
+        whole = all(isinstance(d, int) and d >= 0 for d in given)
+        between = whole and isinstance(depth, tuple) and len(depth) == 2
+        depths = list(range(given[0], given[1] + 1)) if between else given
+        if not whole or not depths or not isinstance(depth, (tuple, list, range)):
             raise UnsupportedSpaceError(
                 f"depth of {label!r} is {depth!r}; expected (fewest, most) or a list of "
                 "depths, each an integer of at least 0"
             )
-        return self._repeat(label, block, depths, head)
+        return self._repeat(label, block, sorted(set(depths)), head)
 
     def value(
         self,
@@ -162,7 +164,8 @@ class Choose(ABC):
         A range is integral when both bounds are integers. A supernet cannot mix a value
         that shapes its modules: it is fixed there (``space.supernet(fixed=...)``).
         """
-        if (choices is None) == (low is None or high is None):
+        in_range = low is not None and high is not None
+        if (choices is None) != in_range or (choices is not None and (low, high) != (None, None)):
             raise UnsupportedSpaceError(
                 f"value {label!r} needs either choices=[...] or both low= and high="
             )
@@ -173,6 +176,11 @@ class Choose(ABC):
         else:
             assert low is not None
             assert high is not None
+            if not low < high or (log and low <= 0):
+                raise UnsupportedSpaceError(
+                    f"value {label!r} has range [{low}, {high}]; expected low < high"
+                    + (", both above 0 on a log scale" if log else "")
+                )
             integral = isinstance(low, int) and isinstance(high, int)
             kind = UniformIntegerHyperparameter if integral else UniformFloatHyperparameter
             hyperparameter = kind(label, low, high, log=log, meta={"verb": "value"})

@@ -128,16 +128,16 @@ class Decision:
 
     def allows(self, choice: Choice) -> bool:
         if self.choices is not None:
-            # 1 == True == 1.0 in Python: the type is part of the choice.
-            return any(
-                choice == c
-                and isinstance(choice, bool) == isinstance(c, bool)
-                and isinstance(choice, str) == isinstance(c, str)
-                for c in self.choices
-            )
+            return any(_same(choice, c) for c in self.choices)
         if isinstance(choice, (bool, str)) or (self.integer and choice != int(choice)):
             return False
         return self.low <= choice <= self.high
+
+    def own(self, choice: Choice) -> Choice:
+        """A legal choice in the decision's own type: 4 for the 4.0 that some JSON makes of it."""
+        if self.choices is not None:
+            return next(c for c in self.choices if _same(choice, c))
+        return int(choice) if self.integer else float(choice)
 
     def all_choices(self, points: int | None = None) -> Iterator[Choice]:
         """Every choice, in order; ``points`` of a numeric ``value`` that has more."""
@@ -234,6 +234,11 @@ class Decision:
         if self.condition == ALWAYS:
             return "always"
         return " or ".join(" and ".join(str(literal) for literal in c) for c in self.condition)
+
+
+def _same(choice: Choice, other: Choice) -> bool:
+    """Equality that tells True from 1, as Python's does not."""
+    return choice == other and isinstance(choice, bool) == isinstance(other, bool)
 
 
 def compile_decisions(config_space: ConfigurationSpace) -> dict[str, Decision]:

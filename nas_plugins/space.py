@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,16 +112,9 @@ class SearchSpace:
             merged.add(list(part.values()))
             merged.add(list(part.conditions))
             merged.add(list(part.forbidden_clauses))
-        own = self._canonical
         canonical = None
-        if own is not None:
-            ours = frozenset(self.decisions)
-
-            def canonical(architecture: Architecture) -> Hashable:
-                network = Architecture({k: v for k, v in architecture.items() if k in ours})
-                rest = frozenset((k, v) for k, v in architecture.items() if k not in ours)
-                return own(network), rest
-
+        if self._canonical is not None:
+            canonical = partial(_joined_canonical, self._canonical, frozenset(self.decisions))
         return SearchSpace(
             merged,
             network=self.network,
@@ -135,10 +129,22 @@ class SearchSpace:
 
     @classmethod
     def from_json(cls, text: str | Path, **keywords: Any) -> SearchSpace:
-        """Read what :meth:`to_json` wrote; ``keywords`` go to the constructor."""
+        """Read what :meth:`to_json` wrote; ``keywords`` go to the constructor.
+
+        Raises:
+            UnsupportedSpaceError: Not what :meth:`to_json` wrote.
+        """
         if isinstance(text, Path):
             text = text.read_text(encoding="utf-8")
-        return cls(ConfigurationSpace.from_serialized_dict(json.loads(text)), **keywords)
+        try:
+            content = json.loads(text)
+            content["hyperparameters"]  # without them ConfigSpace reads an empty space
+            config_space = ConfigurationSpace.from_serialized_dict(content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnsupportedSpaceError(
+                f"not a space's JSON ({type(error).__name__}: {error}); expected what to_json wrote"
+            ) from error
+        return cls(config_space, **keywords)
 
     # -- questions ----------------------------------------------------------------------
 
@@ -184,7 +190,7 @@ class SearchSpace:
     __hash__ = None  # type: ignore[assignment]
 
     def validate(self, architecture: Mapping[str, Choice]) -> Architecture:
-        """Return the architecture if it belongs to the space.
+        """Return the architecture if it belongs to the space, choices in the space's own types.
 
         Raises:
             ArchitectureError: Names the first decision that is unknown, missing, inactive,
@@ -217,13 +223,14 @@ class SearchSpace:
                         f"architecture has choice {architecture[label]!r} at {label!r} of space "
                         f"{self.name!r}; expected {decision.describe()}"
                     )
-                seen[label] = architecture[label]
+                seen[label] = decision.own(architecture[label])
         if self._is_forbidden(seen):
             raise ArchitectureError(
                 f"architecture {dict(architecture)} is forbidden by a clause of space "
                 f"{self.name!r}: {self.config_space.forbidden_clauses}"
             )
-        return architecture
+        valid = Architecture(seen)
+        return architecture if architecture == valid else valid
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """A hashable that is equal for architectures that are the same network."""
@@ -436,6 +443,14 @@ class SearchSpace:
         except ValueError:  # ForbiddenValueError; every other rule was checked here
             return True
         return False
+
+
+def _joined_canonical(
+    own: Callable[[Architecture], Hashable], ours: frozenset[str], architecture: Architecture
+) -> Hashable:
+    """Canonical form of a part and the plain rest; a function, so that spaces are picklable."""
+    part = Architecture({k: v for k, v in architecture.items() if k in ours})
+    return own(part), frozenset((k, v) for k, v in architecture.items() if k not in ours)
 
 
 def _some(labels: Mapping[str, Any], limit: int = 8) -> str:

@@ -219,7 +219,14 @@ class Mixer(Choose):
         self._builder = Builder(fixed)
 
     def _gate(self, label: str, choices: Sequence[Choice], verb: str, derivable: int) -> Gate:
-        return self.gates.setdefault(label, Gate(label, choices, verb, derivable))
+        gate = self.gates.setdefault(label, Gate(label, choices, verb, derivable))
+        if (gate.choices, gate.verb, gate.num_derivable) != (tuple(choices), verb, derivable):
+            raise UnsupportedSpaceError(
+                f"label {label!r} stands for two different mixtures: of {list(gate.choices)} and "
+                f"of {list(choices)}. The same label is the same decision wherever it appears: "
+                "rename one, or give both the same candidates"
+            )
+        return gate
 
     def _layer(
         self, label: str, candidates: dict[str, Factory], only_in_mixture: dict[str, Factory]
@@ -297,8 +304,9 @@ class Supernet(nn.Module):
                     f"fixed[{label!r}] = {choice!r} is no choice of space {space.name!r}"
                 )
         assert space.network is not None
+        self.options = {**space.options, **options}
         mixer = Mixer(self.fixed)
-        self.network = space.network(mixer, **{**space.options, **options})
+        self.network = space.network(mixer, **self.options)
         self.gates = mixer.gates
         self.mix_uniformly()
 
@@ -366,7 +374,7 @@ class Supernet(nn.Module):
     def child(self, architecture: Mapping[str, Choice], **options: Any) -> nn.Module:
         """The architecture's child with a copy of its path's weights."""
         architecture = self._validate(architecture)
-        child = self.space.build(architecture, **options).to(self._device)
+        child = self.space.build(architecture, **{**self.options, **options}).to(self._device)
         child.load_state_dict(self.path_state_dict(architecture))
         return child
 

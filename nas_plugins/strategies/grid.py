@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,21 @@ class GridSearch(Strategy):
     def __init__(self, space: SearchSpace, *, seed: int = 0, points: int = 5) -> None:
         if points < 2:
             raise UnsupportedSpaceError(f"points is {points}; expected at least 2")
-        self._seen: list[Architecture] = []
-        self._rest: Iterator[Architecture] = space.enumerate(points)
+        self.points = points
         super().__init__(space, seed=seed)
+        self._start()
+
+    def _start(self) -> None:
+        self._seen: list[Architecture] = []
+        self._rest: Iterator[Architecture] = self.space.enumerate(self.points)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A generator cannot be pickled; what it gave is found again.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_seen", "_rest")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
         while number >= len(self._seen):

@@ -22,7 +22,8 @@ class RegularizedEvolution(Strategy):
 
     Deviations: a mutation is :meth:`SearchSpace.mutate`, one decision of any kind, where the
     paper picks hidden-state or operation mutation first; the two coincide up to the odds of
-    the kinds. A failed evaluation does not enter the population. With several objectives,
+    the kinds. The identity, one of the paper's mutations, is off
+    unless asked for. A failed evaluation does not enter the population. With several objectives,
     which the paper has not, the parent is drawn from the sample's Pareto front.
 
     Args:

@@ -285,6 +285,8 @@ class SpaceContract:
             if architecture not in group:
                 group.append(architecture)
         pairs = [group[:2] for group in twins.values() if len(group) > 1]
+        if not pairs:
+            pytest.skip("no two samples are the same network")
         for first, second in pairs[: self.num_samples]:
             assert self._used(network_space, first) == self._used(network_space, second)
 

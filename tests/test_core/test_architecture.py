@@ -1,6 +1,10 @@
 """Architectures are values: immutable, hashable, JSON in and out."""
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +66,28 @@ def test_a_broken_file_is_named(tmp_path):
     path.write_text('{"a": "con')
     with pytest.raises(ArchitectureError, match="cut_off.json is not valid JSON"):
         Architecture.from_json(path)
+
+
+def test_the_type_is_part_of_a_choice():
+    assert Architecture({"a": 1}) != Architecture({"a": 1.0})
+    assert Architecture({"a": 1}) != Architecture({"a": True})
+
+
+def test_is_found_in_sets_of_another_process():
+    script = (
+        "import pickle, sys\n"
+        "from nas_plugins import Architecture\n"
+        "architecture = Architecture({'op': 'conv'})\n"
+        "hash(architecture)\n"
+        "sys.stdout.buffer.write(pickle.dumps(architecture))"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        check=True,
+    )
+    assert pickle.loads(made.stdout) in {Architecture({"op": "conv"})}
 
 
 def test_labels_are_strings():

@@ -290,3 +290,24 @@ def test_names_that_do_not_exist(space, tmp_path):
 def test_a_space_that_is_joined_twice(space):
     with pytest.raises(UnsupportedSpaceError, match=r"both have \['kernel', 'op'\].*rename"):
         space.join(space)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda c: c.repeat("d", lambda i: nn.Identity(), 3), "depth of 'd' is 3"),
+        (lambda c: c.repeat("d", lambda i: nn.Identity(), "ab"), "depth of 'd' is 'ab'"),
+        (lambda c: c.repeat("d", lambda i: nn.Identity(), (1.5, 3)), "depth of 'd'"),
+        (lambda c: c.value("v", low=2, high=1), r"range \[2, 1\]; expected low < high"),
+        (lambda c: c.value("v", low=0, high=1, log=True), "above 0 on a log scale"),
+        (lambda c: c.value("v", [1], low=3), "either choices=.* or both low= and high="),
+    ],
+)
+def test_arguments_of_the_verbs(ask, words):
+    class Net(nn.Module):
+        def __init__(self, choose):
+            super().__init__()
+            ask(choose)
+
+    with pytest.raises(UnsupportedSpaceError, match=words):
+        SearchSpace.from_network(Net)

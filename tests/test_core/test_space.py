@@ -1,6 +1,7 @@
 """Spaces: membership, moves, size, and agreement with ConfigSpace."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -168,6 +169,28 @@ def test_join_keeps_the_canonical_form():
     first = Architecture({"a": "x", "b": "y", "rate": 1})
     assert joint.canonical(first) == joint.canonical(first.replace(a="y", b="x"))
     assert joint.canonical(first) != joint.canonical(first.replace(rate=2))
+
+
+def test_spaces_are_picklable_joined_ones_too():
+    plain = SearchSpace(ConfigurationSpace({"a": ["x", "y"]}), canonical=str)
+    joint = plain.join(ConfigurationSpace({"rate": [1, 2]}))
+    again = pickle.loads(pickle.dumps(joint))
+    architecture = again.sample(np.random.default_rng(0))
+    assert again.canonical(architecture) == joint.canonical(architecture)
+
+
+def test_choices_are_returned_in_the_spaces_own_types():
+    space = SearchSpace(ConfigurationSpace({"w": [4, 8], "n": (1, 3), "r": (0.0, 1.0)}))
+    valid = space.validate({"w": 4.0, "n": 2.0, "r": 1})
+    assert [type(valid[k]) for k in "wnr"] == [int, int, float]
+    with pytest.raises(ArchitectureError, match="True at 'n'"):
+        space.validate({"w": 4, "n": True, "r": 0.5})
+
+
+def test_json_of_something_else_is_refused():
+    for text in ("nope", "{}", "[]"):
+        with pytest.raises(UnsupportedSpaceError, match="not a space's JSON"):
+            SearchSpace.from_json(text)
 
 
 def test_complete_reads_an_architecture_of_a_smaller_space():

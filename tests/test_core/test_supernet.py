@@ -185,6 +185,24 @@ def test_wrong_weights_and_indices_are_named(space):
         gate.select(3)
 
 
+def test_a_child_has_the_options_of_its_supernet(space):
+    supernet = space.supernet(channels=2)
+    child = supernet.child(supernet.sample(np.random.default_rng(0)))
+    assert child.first.weight.shape[0] == 2
+
+
+def test_a_label_with_two_mixtures_is_refused():
+    class Confused(nn.Module):
+        def __init__(self, choose):
+            super().__init__()
+            a = {"a": nn.Identity}
+            self.one = choose.layer("op", a, only_in_mixture={"b": nn.Identity})
+            self.two = choose.layer("op", a, only_in_mixture={"c": nn.Identity})
+
+    with pytest.raises(UnsupportedSpaceError, match="'op' stands for two different mixtures"):
+        SearchSpace.from_network(Confused).supernet()
+
+
 def test_fixed_decisions_are_not_mixed(space, x):
     supernet = space.supernet(fixed={"depth": 2, "merge": "a+b"})
     assert "depth" not in supernet.gates

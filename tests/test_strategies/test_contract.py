@@ -1,6 +1,8 @@
 """Every registered strategy is held to the shipped contract, whatever its name."""
 
+import copy
 import inspect
+import pickle
 
 import pytest
 
@@ -63,6 +65,14 @@ class TestDeduplicated(StrategyContract):
         return lambda space, seed: Deduplicated(
             evolution(space, seed), reask=reask, max_attempts=20
         )
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_can_be_pickled_and_copied(name):
+    strategy = small(name)(toy_space(), 0)
+    play(strategy, 12)
+    for twin in (pickle.loads(pickle.dumps(strategy)), copy.deepcopy(strategy)):
+        assert [twin.ask(n) for n in (12, 13)] == [strategy.ask(n) for n in (12, 13)]
 
 
 def test_every_public_strategy_is_registered():

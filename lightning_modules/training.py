@@ -110,6 +110,7 @@ def train_child(
         CheckpointError: A checkpoint in the directory is cut short or damaged.
     """
     started = time.perf_counter()
+    trainer_options = dict(trainer_options or {})
     architecture = space.validate(architecture)
     options = {**data.training_options, **module_options, **_training_decisions(architecture)}
     options.setdefault("input_shape", data.image_shape)
@@ -128,7 +129,7 @@ def train_child(
             child = ChildClassifier(space, architecture, network_options=network_options, **options)
         checkpoint = start = None
         if directory is not None:
-            home = Path(directory) / _identity(child, data, budget, seed)
+            home = Path(directory) / _identity(child, data, budget, seed, trainer_options)
             checkpoint = home / f"epochs_{budget.epochs}.ckpt"
             start = _newest(checkpoint, budget.epochs)
         own = [*callbacks, _Reseed(seed), record]
@@ -147,7 +148,7 @@ def train_child(
                 "log_every_n_steps": 1,
                 "logger": False,
                 "num_sanity_val_steps": 0,
-                **(trainer_options or {}),
+                **trainer_options,
             }
         )
         trainer.fit(child, datamodule=data, ckpt_path=start)
@@ -245,7 +246,13 @@ def options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]
     return {name: value for name, value in facts.items() if name in known}
 
 
-def _identity(child: ChildClassifier, data: ImageDataModule, budget: Budget, seed: int) -> str:
+def _identity(
+    child: ChildClassifier,
+    data: ImageDataModule,
+    budget: Budget,
+    seed: int,
+    trainer_options: Mapping[str, Any],
+) -> str:
     """Twelve hexadecimal digits for all that shapes a training but its length."""
     facts = {
         "child": dict(child.hparams),
@@ -254,6 +261,12 @@ def _identity(child: ChildClassifier, data: ImageDataModule, budget: Budget, see
         "data": data.describe(),
         "budget": {k: v for k, v in budget.to_dict().items() if k != "epochs"},
         "seed": seed,
+        "trainer": {k: _described(v) for k, v in trainer_options.items() if k != "logger"},
     }
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _described(option: Any) -> str:
+    """An option's text without addresses in memory, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(option))

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from ConfigSpace import ConfigurationSpace
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_modules import ChildClassifier, DataError, DatasetDataModule, train_child
@@ -336,6 +337,17 @@ def test_one_directory_serves_a_whole_search(space, architecture, digits, tmp_pa
         paths.add(result.checkpoint)
     assert len(paths) == 7
     assert all(path.is_file() for path in paths)
+
+
+def test_options_of_the_trainer_tell_trainings_apart(space, architecture, digits, tmp_path):
+    def trained(**options) -> ChildResult:
+        return train(space, architecture, digits, directory=tmp_path, trainer_options=options)
+
+    short, full = trained(limit_train_batches=1), trained()
+    assert short.checkpoint.parent != full.checkpoint.parent
+    assert short.metrics["train_loss"] != full.metrics["train_loss"]
+    logged = trained(limit_train_batches=1, logger=CSVLogger(tmp_path / "log"))
+    assert logged.checkpoint == short.checkpoint
 
 
 def test_edited_network_does_not_take_up_old_weights(digits, tmp_path):

@@ -167,7 +167,7 @@ class ImageFolderDataModule(ImageDataModule):
         options: Of :class:`ImageDataModule`.
 
     Raises:
-        DataError: No such folder, or no images in it.
+        DataError: No such folder, no images in it, or parts of differing classes.
     """
 
     in_channels = 3
@@ -197,11 +197,22 @@ class ImageFolderDataModule(ImageDataModule):
             train, val = split(rest, self.validation_fraction, self.seed)
             return {"train": train, "val": val, "test": test}
         parts: dict[str, Dataset[Any]] = {n: self._read(self.directory / n) for n in named}
+        self._require_same_classes(parts)
         if "val" not in parts:
             parts["train"], parts["val"] = split(
                 parts["train"], self.validation_fraction, self.seed
             )
         return parts
+
+    def _require_same_classes(self, parts: dict[str, Any]) -> None:
+        """Classes are numbered by the order of their folders, within each part anew."""
+        expected = parts["train"].classes
+        for name, part in parts.items():
+            if part.classes != expected:
+                raise DataError(
+                    f"{self.directory / name} has the classes {part.classes}, and "
+                    f"{self.directory / 'train'} has {expected}; expected the same folders in each"
+                )
 
     def _read(self, directory: Path) -> Any:
         from torchvision import datasets, transforms

@@ -112,6 +112,15 @@ def write_images(folder, num: int) -> None:
             Image.new("RGB", (20, 14), color).save(folder / name / f"{i}.png")
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_folder_with_parts_of_differing_classes_is_refused(tmp_path, part):
+    for name in ("train", "val", "test"):
+        write_images(tmp_path / name, 2)
+    (tmp_path / part / "apple").rename(tmp_path / part / "stone")
+    with pytest.raises(DataError, match=rf"{part} has .*\['sea', 'stone'\].*\['apple', 'sea'\]"):
+        ImageFolderDataModule(tmp_path).setup()
+
+
 def test_folder_with_parts(tmp_path):
     for name, num in (("train", 6), ("val", 2), ("test", 1)):
         write_images(tmp_path / name, num)

@@ -258,11 +258,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
                 f"{type(self).__name__} gives images of shape {shape}; expected "
                 f"{self.in_channels} channels first: (channels, height, width)"
             )
-        parameter = next(network.parameters(), images)
+        device = next(network.parameters(), images).device
         training = network.training
         try:
             with torch.no_grad():
-                output = network.eval()(images.to(parameter.device, parameter.dtype))
+                output = network.eval()(images.to(device))
         except (RuntimeError, ValueError) as error:
             raise DataError(
                 f"the network cannot take the images of {type(self).__name__}, of shape {shape} "
@@ -324,7 +324,7 @@ class DatasetDataModule(ImageDataModule):
 
 
 class Collate:
-    """Stacks a batch; makes float images of mean zero and unit variance.
+    """Stacks a batch; makes float32 images of mean zero and unit variance.
 
     Raises:
         DataError: A label is no class: a GPU would only say that an assertion failed.
@@ -345,8 +345,7 @@ class Collate:
                 f"an image has label {int(wrong[0])}; expected 0 to {self.num_classes - 1}, as "
                 f"the data module has {self.num_classes} classes"
             )
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
+        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
         if len(self.mean):
             images = (images - self.mean[:, None, None]) / self.std[:, None, None]
         return images, labels

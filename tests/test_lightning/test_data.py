@@ -185,6 +185,18 @@ def test_any_dataset_serves():
         data.test_dataloader()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_images_of_any_type_are_trained_on_as_float32(dtype, space):
+    images = torch.arange(12 * 36).reshape(12, 1, 6, 6).to(dtype)
+    part = TensorDataset(images, torch.arange(12) % 10)
+    data = DatasetDataModule(part, part, num_classes=10, batch_size=12)
+    batch, _ = next(iter(data.val_dataloader()))
+    torch.testing.assert_close(batch, images.float())
+    network = space.build(space.default(), in_channels=1, num_classes=10)
+    data.check(network)
+    network(batch).sum().backward()  # what training does beyond the check
+
+
 def test_datasets_of_tensors_and_given_parts():
     part = TensorDataset(torch.rand(12, 1, 4, 4), torch.arange(12) % 3)
     data = DatasetDataModule(part, part, part, batch_size=4, mean=[0.5], std=[0.25])

@@ -1,11 +1,12 @@
 """The command line: help, each command, and errors that say what to do."""
 
+import argparse
 import json
 import sqlite3
 
 import pytest
 
-from nas_plugins.cli import main, named_values
+from nas_plugins.cli import INTERRUPTED, _parser, main, named_values
 from nas_plugins.errors import NasPluginsError
 
 COMMANDS = ("search", "draw", "export", "space", "nni-config")
@@ -16,9 +17,10 @@ def test_every_command_and_option_is_documented(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
-    lines = capsys.readouterr().out
-    assert "--help" in lines
-    assert command in lines
+    assert command in capsys.readouterr().out
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for action in commands.choices[command]._actions:
+        assert action.help, f"{action.option_strings or action.dest} has no help"
 
 
 def test_space_prints_size_decisions_and_an_example(capsys):
@@ -59,6 +61,10 @@ def test_draw_writes_a_picture(tmp_path, capsys):
         (["draw", "absent.json", "x.svg"], "no architecture file absent.json"),
         (["search", "--strategy", "magic"], "unknown strategy 'magic'"),
         (["search", "--data", "cifar10"], "none was given"),
+        (["search", "--data-fraction", "2"], "data_fraction is 2"),
+        (["search", "--strategy-option", "population_size=0"], "population_size 0"),
+        (["search", "--strategy-option", "population_size=x"], "does not take options"),
+        (["space", "--space-option", "num_cells=x"], "does not take options"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, words, capsys, tmp_path, monkeypatch):
@@ -83,6 +89,32 @@ def test_option_values_are_json_where_they_can_be():
     }  # fmt: skip
     with pytest.raises(NasPluginsError, match="expected NAME=VALUE"):
         named_values(["a"])
+
+
+def test_search_takes_any_space_and_refuses_other_settings(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ["search", "--space", "chain", "--space-option", "channels=4", "--trials", "1",
+             "--epochs", "1", "--final-epochs", "1", "--data-fraction", "0.2",
+             "--strategy", "random", "--no-baseline"]  # fmt: skip
+    assert main(short) == 0
+    assert "best of 1 architectures" in capsys.readouterr().out
+    assert main([*short, "--seed", "9"]) == 2
+    assert "was made with seed=0, now it is 9" in capsys.readouterr().err
+
+
+def test_interrupted_search_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    import nas_plugins.cli.search as search
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "train_child", interrupted)
+    assert main(["search", "--trials", "1"]) == INTERRUPTED
+    assert "run the same command again" in capsys.readouterr().err
+    with sqlite3.connect(tmp_path / "runs" / "search" / "study.db") as database:
+        # Not a failure: its proposal is made again once this process is gone.
+        assert database.execute("select state from trials").fetchall() == [("RUNNING",)]
 
 
 def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):

@@ -17,18 +17,25 @@ from nas_plugins.errors import NasPluginsError
 
 __all__ = ["main"]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (NasPluginsError, FileNotFoundError) as error:
+    except (NasPluginsError, FileNotFoundError, ValueError) as error:
         print(f"nas-plugins: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        status = INTERRUPTED
+    except SystemExit as stopped:
+        status = stopped.code if isinstance(stopped.code, int) else 1
+    if status == INTERRUPTED:
         print("\ninterrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,7 +156,12 @@ def _add_nni_config(commands: Commands) -> None:
     _add_space_options(parser)
     parser.add_argument("directory", type=Path, help="where the files are written")
     parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
-    parser.add_argument("--strategy-option", action="append", metavar="NAME=VALUE")
+    parser.add_argument(
+        "--strategy-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the strategy, such as population_size=20; may be repeated",
+    )
     parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")

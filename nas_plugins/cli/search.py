@@ -15,10 +15,11 @@ from rich.table import Table
 
 from lightning_modules import ChildClassifier, ChildResult, train_child
 from lightning_modules.catalogue import data_module
+from lightning_modules.training import options_of_data
 from nas_plugins import Architecture, Budget, SearchSpace
-from nas_plugins.cli import named_values
+from nas_plugins.cli import INTERRUPTED, OptionError, named_values
 from nas_plugins.drawing import draw
-from nas_plugins.estimators.cost import cost_of
+from nas_plugins.estimators.cost import Cost, cost_of
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
 from nas_plugins.optuna.artifacts import upload_drawing
 from nas_plugins.spaces import load
@@ -27,6 +28,7 @@ from nas_plugins.strategies import Deduplicated, create
 __all__ = ["search"]
 
 NUM_SHOWN = 5
+SETTINGS = "nas_plugins:settings"
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,35 @@ class _Job:
     accelerator: str
     directory: Path
     storage: str
+    settings: dict[str, Any]
     console: Console
 
     def study(self, name: str, strategy: str, options: dict[str, Any]) -> optuna.Study:
-        """The study of a strategy, continued where it exists."""
+        """The study of a strategy, continued where it exists.
+
+        Raises:
+            OptionError: It exists and was made with other settings.
+        """
         made = Deduplicated(create(strategy, self.space, seed=self.seed, **options))
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name=name,
             storage=self.storage,
             direction="maximize",
             sampler=ArchitectureSampler(made, self.space),
             load_if_exists=True,
         )
+        settings = {**self.settings, "strategy_options": options}
+        before = study.user_attrs.get(SETTINGS, settings)
+        changed = [key for key in settings if before.get(key) != settings[key]]
+        if changed:
+            key = changed[0]
+            raise OptionError(
+                f"the study {name!r} in {self.storage} was made with {key}={before.get(key)!r}, "
+                f"now it is {settings[key]!r}: scores would not compare. Choose another --directory, "
+                "or give the old settings"
+            )
+        study.set_user_attr(SETTINGS, settings)
+        return study
 
     def train(self, architecture: Architecture, budget: Budget, **options: Any) -> ChildResult:
         return train_child(
@@ -77,7 +96,15 @@ class _Job:
         upload_drawing(
             trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
         )
-        return self.train(architecture, self.budget).score
+        try:
+            return self.train(architecture, self.budget).score
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            # Optuna would note an interrupt as a failure; this leaves the trial to be asked again.
+            raise SystemExit(INTERRUPTED) from None
+
+    def costs(self, architecture: Architecture) -> Cost:
+        options = options_of_data(self.space, self.data)
+        return cost_of(self.space, architecture, self.image_shape, **options)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -88,13 +115,22 @@ def search(options: argparse.Namespace) -> None:
     )
     (options.directory / "artifacts").mkdir(parents=True, exist_ok=True)
     job = _Job(
-        space=load(options.space, **_space_options(options, data)),
+        space=load(options.space, **_space_options(options)),
         data=data,
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
         accelerator=options.accelerator,
         directory=options.directory,
         storage=options.storage or f"sqlite:///{options.directory / 'study.db'}",
+        settings={
+            "space": options.space,
+            "space_options": _space_options(options),
+            "data": options.data,
+            "batch_size": options.batch_size,
+            "data_fraction": options.data_fraction,
+            "epochs": options.epochs,
+            "seed": options.seed,
+        },
         console=Console(),
     )
     strategy_options = _strategy_options(options)
@@ -155,7 +191,7 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
         if architecture in found:
             continue
         found.append(architecture)
-        costs = cost_of(job.space, architecture, job.image_shape)
+        costs = job.costs(architecture)
         table.add_row(
             str(trial.number),
             architecture.id,
@@ -203,11 +239,11 @@ def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
     )
 
 
-def _space_options(options: argparse.Namespace, data: Any) -> dict[str, Any]:
+def _space_options(options: argparse.Namespace) -> dict[str, Any]:
     """The user's options; on digits the network is small unless they say otherwise."""
     given = named_values(options.space_option)
     if options.data == "digits" and options.space == "nas_bench_201":
-        return {"channels": 8, "num_cells": 1, "in_channels": 1, **given}
+        return {"channels": 8, "num_cells": 1, **given}
     return given
 
 
@@ -215,6 +251,5 @@ def _strategy_options(options: argparse.Namespace) -> dict[str, Any]:
     """The user's options; evolution's population fits a short search unless they say."""
     given = named_values(options.strategy_option)
     if options.strategy == "regularized_evolution":
-        population = given.get("population_size", max(2, options.trials // 3))
-        return {"population_size": population, "sample_size": max(1, population // 2), **given}
+        return {"population_size": 8, "sample_size": 4, **given}
     return given

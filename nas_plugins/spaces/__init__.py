@@ -52,7 +52,10 @@ def load(name: str, **options: Any) -> SearchSpace:
         raise SpaceNameError(
             f"space {name!r} has no option {unknown[0]!r}; its options are {list(known)}"
         )
-    space = function(**options)
+    try:
+        space = function(**options)
+    except TypeError as error:
+        raise SpaceNameError(f"space {name!r} does not take options {options}: {error}") from error
     if not isinstance(space, SearchSpace):
         raise SpaceNameError(f"{name!r} returned a {type(space).__name__}; expected a SearchSpace")
     return space

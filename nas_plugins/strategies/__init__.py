@@ -96,7 +96,13 @@ def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> S
     Raises:
         StrategyNameError: Unknown name or option; the message lists the known ones.
     """
-    return check(name, options)(space, seed=seed, **options)
+    make = check(name, options)
+    try:
+        return make(space, seed=seed, **options)
+    except TypeError as error:
+        raise StrategyNameError(
+            f"strategy {name!r} does not take options {options}: {error}"
+        ) from error
 
 
 def __getattr__(name: str) -> Any:

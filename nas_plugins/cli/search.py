@@ -66,8 +66,8 @@ class _Job:
             key = changed[0]
             raise OptionError(
                 f"the study {name!r} in {self.storage} was made with {key}={before.get(key)!r}, "
-                f"now it is {settings[key]!r}: scores would not compare. Choose another --directory, "
-                "or give the old settings"
+                f"now it is {settings[key]!r}: scores would not compare. Choose another "
+                "--directory, or give the old settings"
             )
         study.set_user_attr(SETTINGS, settings)
         return study

@@ -337,7 +337,7 @@ class Collate:
     def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(batch, tuple) and isinstance(batch[0], Tensor)):
             images = torch.stack([image for image, _ in batch])
-            batch = images, torch.tensor([int(label) for _, label in batch])
+            batch = images, torch.tensor([_class_number(label) for _, label in batch])
         images, labels = batch
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(wrong):
@@ -355,13 +355,30 @@ class Collate:
 
 
 def labels_of(part: Dataset[Any]) -> np.ndarray:
-    """Labels of a dataset; its images are loaded only where it keeps no list of them."""
+    """Labels that a dataset returns; its images are loaded only where no list tells them.
+
+    Raises:
+        DataError: A label is no number.
+    """
     if isinstance(part, Subset):
         return labels_of(part.dataset)[np.asarray(part.indices)]
-    for name in ("labels", "targets"):
-        if hasattr(part, name):
-            return np.asarray(getattr(part, name))
-    return np.array([int(part[i][1]) for i in range(len(part))])  # type: ignore[arg-type]
+    size = len(part)  # type: ignore[arg-type]
+    if getattr(part, "target_transform", None) is None:
+        for name in ("labels", "targets"):
+            kept = np.asarray(getattr(part, name, None))
+            if kept.shape == (size,) and np.issubdtype(kept.dtype, np.integer):
+                return kept
+    return np.array([_class_number(part[i][1]) for i in range(size)])
+
+
+def _class_number(label: Any) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"an image has label {label!r}; expected the number of its class: give the dataset a "
+            "target_transform that makes one"
+        ) from error
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:

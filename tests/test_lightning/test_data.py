@@ -197,6 +197,44 @@ def test_images_of_any_type_are_trained_on_as_float32(dtype, space):
     network(batch).sum().backward()  # what training does beyond the check
 
 
+class Listed(Pairs):
+    """Keeps a list of what its labels are made of."""
+
+    def __init__(self, targets, target_transform=None) -> None:
+        super().__init__(len(targets))
+        self.targets, self.target_transform = targets, target_transform
+
+    def __getitem__(self, index):
+        change = self.target_transform or {"cat": 1, "dog": 0}.get
+        return super().__getitem__(index)[0], change(self.targets[index])
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (Listed([0, 1, 2, 3], lambda target: target // 2), [0, 0, 1, 1]),
+        (Listed(["cat", "dog", "cat", "dog"]), [1, 0, 1, 0]),
+    ],
+)
+def test_labels_are_those_that_the_dataset_returns(part, expected):
+    assert labels_of(part).tolist() == expected
+    data = DatasetDataModule(part, part, batch_size=4)
+    assert data.num_classes == 2
+    assert next(iter(data.val_dataloader()))[1].tolist() == expected
+
+
+def test_listed_labels_need_no_images(monkeypatch):
+    part = Listed([3, 1, 2])
+    monkeypatch.setattr(Listed, "__getitem__", lambda self, index: 1 / 0)
+    assert labels_of(part).tolist() == [3, 1, 2]
+
+
+def test_labels_that_are_no_number_are_named():
+    part = Listed(["cat", "dog"], str.upper)
+    with pytest.raises(DataError, match=r"label 'CAT'; expected the number of its class"):
+        DatasetDataModule(part)
+
+
 def test_datasets_of_tensors_and_given_parts():
     part = TensorDataset(torch.rand(12, 1, 4, 4), torch.arange(12) % 3)
     data = DatasetDataModule(part, part, part, batch_size=4, mean=[0.5], std=[0.25])

@@ -103,6 +103,12 @@ def _add_search(commands: Commands) -> None:
     parser.add_argument(
         "--storage", help="Optuna storage URL; default: an SQLite file in --directory"
     )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        default=1,
+        help="CPU threads of PyTorch; small networks only wait for a second one",
+    )
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu, ...")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.artifacts import FileSystemArtifactStore
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -110,6 +111,7 @@ class _Job:
 def search(options: argparse.Namespace) -> None:
     """Search, compare with random search, then train, draw and export the best."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(options.threads)
     data = data_module(
         options.data, directory=options.data_dir, batch_size=options.batch_size, seed=options.seed
     )

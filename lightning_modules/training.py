@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_modules.child import ChildClassifier
-from lightning_modules.data import ImageDataModule
+from lightning_modules.data import DataError, ImageDataModule
 from lightning_modules.isolation import isolated, seed_everything, seeded
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.budget import Budget
@@ -106,11 +106,13 @@ def train_child(
 
     Raises:
         ArchitectureError: The architecture is not the space's.
-        DataError: The network cannot take these images.
+        DataError: The network cannot take these images, or this is no ImageDataModule.
+        ValueError: ``trainer_options`` has what ``callbacks`` or ``budget`` say.
         CheckpointError: A checkpoint in the directory is cut short or damaged.
     """
     started = time.perf_counter()
     trainer_options = dict(trainer_options or {})
+    _require_own(data, trainer_options)
     architecture = space.validate(architecture)
     options = {**data.training_options, **module_options, **_training_decisions(architecture)}
     options.setdefault("input_shape", data.image_shape)
@@ -163,6 +165,19 @@ def train_child(
         checkpoint=checkpoint,
         seconds=time.perf_counter() - started,
     )
+
+
+def _require_own(data: Any, trainer_options: Mapping[str, Any]) -> None:
+    """Refuse other data modules, and what has an argument of its own."""
+    if not isinstance(data, ImageDataModule):
+        raise DataError(
+            f"data is a {type(data).__name__}; expected an ImageDataModule: derive yours from it, "
+            "or give its datasets to DatasetDataModule(train, val, test)"
+        )
+    own = {"callbacks": "callbacks=...", "max_epochs": "budget=Budget(epochs=...)"}
+    for name, argument in own.items():
+        if name in trainer_options:
+            raise ValueError(f"trainer_options has {name!r}, which is train_child's: {argument}")
 
 
 class _Reseed(pl.Callback):

@@ -79,7 +79,7 @@ def run(
         seed: Of the strategy and of every training. HpBandSter's own models draw from
             numpy's global generator besides, which is left alone: seed it to repeat them.
         evaluate: What an architecture is worth, as of :class:`ArchitectureWorker`.
-        data: Lightning data module that children are trained on; default: the digits.
+        data: ``ImageDataModule`` that children are trained on; default: the digits.
         training: Further options of :func:`lightning_modules.train_child`.
         budget: HpBandSter's budget as ours; default: epochs.
         directory: Where ``configs.json`` and ``results.json`` grow as the search goes, to

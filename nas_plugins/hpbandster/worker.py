@@ -46,7 +46,7 @@ class ArchitectureWorker(Worker):
         evaluate: What an architecture is worth under a budget; default: its network is
             trained by :func:`lightning_modules.train_child`, and worth its validation
             accuracy.
-        data: Lightning data module that children are trained on; default: scikit-learn's
+        data: ``ImageDataModule`` that children are trained on; default: scikit-learn's
             digits.
         training: Further options of ``train_child``.
         budget: HpBandSter's budget as ours; default: epochs.

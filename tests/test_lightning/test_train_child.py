@@ -203,6 +203,25 @@ def test_unknown_decision_of_training_is_refused(space, architecture, digits):
         train(joint, Architecture({**architecture, "train/lr": 0.1}), digits)
 
 
+def test_other_data_modules_are_refused(space, architecture):
+    with pytest.raises(DataError, match=r"a LightningDataModule; .*ImageData.*DatasetDataModule"):
+        train(space, architecture, pl.LightningDataModule())
+
+
+@pytest.mark.parametrize(
+    ("option", "cure"),
+    [
+        ({"callbacks": []}, "callbacks="),
+        ({"max_epochs": 2}, r"budget=Budget\(epochs="),
+    ],
+)
+def test_trainer_options_with_an_argument_of_their_own_are_refused(
+    space, architecture, digits, option, cure
+):
+    with pytest.raises(ValueError, match=cure):
+        train(space, architecture, digits, trainer_options=option)
+
+
 def test_unknown_option_is_refused(space, architecture, digits):
     with pytest.raises(TypeError, match="learning_rat"):
         train(space, architecture, digits, learning_rat=0.1)

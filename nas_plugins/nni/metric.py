@@ -7,6 +7,7 @@ stands in the metric is believed, and NNI's own column of parameters is not.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from nas_plugins.architecture import Choice
 from nas_plugins.errors import ScoreError
 
-__all__ = ["architecture_in", "failure_in", "failure_metric", "final_metric", "score_in"]
+__all__ = ["architecture_in", "decoded", "failure_in", "failure_metric", "final_metric", "score_in"]
 
 SCORE, ARCHITECTURE, ERROR = "default", "architecture", "error"
 
@@ -38,6 +39,16 @@ def final_metric(
 def failure_metric(architecture: Mapping[str, Choice], reason: str) -> dict[str, Any]:
     """What a trial reports that could not earn a score."""
     return {ARCHITECTURE: dict(architecture), ERROR: reason}
+
+
+def decoded(value: Any) -> Any:
+    """A metric as its trial reported it: NNI's own export has it as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value  # no metric at all, and named where it is told
 
 
 def score_in(value: Any) -> float | None:

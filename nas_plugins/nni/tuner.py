@@ -16,7 +16,7 @@ from nas_plugins import strategies
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
 from nas_plugins.nni import records
-from nas_plugins.nni.metric import architecture_in, failure_in, score_in
+from nas_plugins.nni.metric import architecture_in, decoded, failure_in, score_in
 from nas_plugins.nni.search_space import architecture_of, from_nni, parameters_of
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies import GridSearch, Observation, Strategy
@@ -188,9 +188,10 @@ class ArchitectureTuner(Tuner):
                 continue
             if trial_id is not None:
                 self._told.add(trial_id)
-            architecture = self._architecture(entry.get("parameter", {}), entry.get("value"))
+            value = decoded(entry.get("value"))
+            architecture = self._architecture(entry.get("parameter", {}), value)
             if architecture is not None:
-                self._tell(architecture, entry.get("value"))
+                self._tell(architecture, value)
 
     def _architecture(self, parameters: Mapping[str, Any], value: Any) -> Architecture | None:
         """What was measured: the metric says so, else the parameters."""

@@ -319,6 +319,26 @@ def test_resume_takes_the_late_result_of_a_repeated_trial(tmp_path, monkeypatch)
     assert experiment.resumed(monkeypatch).history == resumed.history
 
 
+def test_nnis_own_export_is_imported_live_on_resume_and_as_history(tmp_path, monkeypatch):
+    """It holds each metric as JSON text, which only NNI's live import decodes."""
+    space = conditional_space()
+    found = [space.default(), Architecture({"op": "pool", "n": 2})]
+    values = [final_metric(found[0], 0.5), 0.25]
+    export = [
+        {"parameter": dict(a), "value": nni.dump(v), "trialJobId": f"x{i}"}
+        for i, (a, v) in enumerate(zip(found, values, strict=True))
+    ]
+    expected = [(found[0], 0.5), (found[1], 0.25)]
+    experiment = Experiment(tmp_path / "e")
+    experiment.event("", "IMPORT_DATA", export)
+    (tmp_path / "export.json").write_text(json.dumps(export))
+    live = started()
+    live.import_data([{**entry, "value": nni.load(entry["value"])} for entry in export])
+    history = started(history=str(tmp_path / "export.json"))
+    for tuner in (live, experiment.resumed(monkeypatch), history):
+        assert [(o.architecture, o.score) for o in tuner.history] == expected
+
+
 def test_resume_after_the_search_space_was_changed(tmp_path, monkeypatch, caplog):
     experiment = Experiment(tmp_path / "e")
     drive(started(seed=1), 6, experiment)

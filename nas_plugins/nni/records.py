@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def read(directory: Path) -> tuple[list[Trial], list[Imported]]:
             f"no NNI experiment in {directory}: {database} does not exist; expected the "
             "directory of an experiment, by default ~/nni-experiments/<id>"
         )
-    with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
+    uri = f"{database.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
         return list(_trials(connection)), list(_imports(connection))
 
 

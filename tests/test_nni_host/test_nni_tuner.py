@@ -339,6 +339,15 @@ def test_nnis_own_export_is_imported_live_on_resume_and_as_history(tmp_path, mon
         assert [(o.architecture, o.score) for o in tuner.history] == expected
 
 
+def test_a_relative_directory_is_reported_like_an_absolute_one(tmp_path, monkeypatch):
+    experiment = Experiment(tmp_path / "e")
+    drive(started(), 2, experiment)
+    monkeypatch.chdir(tmp_path)
+    rows = report("e")
+    assert rows == report(str(experiment.directory))
+    assert [row["status"] for row in rows] == ["SUCCEEDED", "SUCCEEDED"]
+
+
 def test_resume_after_the_search_space_was_changed(tmp_path, monkeypatch, caplog):
     experiment = Experiment(tmp_path / "e")
     drive(started(seed=1), 6, experiment)

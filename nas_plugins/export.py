@@ -113,8 +113,11 @@ def load_exported(
             raise CheckpointError(
                 f"no file {file}; expected a directory that export wrote with format 'state_dict'"
             )
-    architecture = Architecture.from_json(files[0])
-    facts = json.loads(files[1].read_text(encoding="utf-8"))
+    try:
+        architecture = Architecture.from_json(files[0])
+    except ValueError as error:
+        raise CheckpointError(f"{files[0]} is damaged: {error}") from error
+    facts = _facts(files[1])
     if network is None:
         if facts["network"] is None:
             raise CheckpointError(
@@ -125,6 +128,21 @@ def load_exported(
     with torch.random.fork_rng(devices=[]):
         child = build(network, architecture, facts["options"])
     return _filled(child, read_tensors(files[2]))
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """The network's name or ``None``, and its options."""
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged, no JSON is in it: {error}") from error
+    known = isinstance(facts, dict) and isinstance(facts.get("options"), dict)
+    if not known or not isinstance(facts.get("network", 0), (str, type(None))):
+        raise CheckpointError(
+            f"{file} is damaged; expected an object with 'network', a name or null, and "
+            "'options', an object"
+        )
+    return facts
 
 
 def _filled(child: nn.Module, weights: nn.Module | Mapping[str, Tensor]) -> nn.Module:

@@ -79,15 +79,22 @@ def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> dict[str, An
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:
+        # Without torch's own words, which advise to load such a file after all.
         raise CheckpointError(
             f"{path} is damaged, or holds objects other than tensors and plain values, which "
-            f"are not loaded because they could run code: {str(error).splitlines()[0]}"
+            "are not loaded because they could run code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes fail in the reader wherever they lead it
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({error}): it is cut short or damaged. "
-            "Delete it and train again, or take an earlier checkpoint"
+            f"{path} cannot be read as a checkpoint ({_reason(error)}): it is cut short or "
+            "damaged, or of another format. Delete it and train again, or take an earlier "
+            "checkpoint"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dict")
     return content
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return type(error).__name__ + ("" if "weights_only" in text else f": {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from lightning_modules import ChildClassifier, DigitsDataModule, train_child
 from nas_plugins import Architecture, ArchitectureError, Budget, SearchSpace
 from nas_plugins.export import FORMATS, ExportError, export, load_exported
-from nas_plugins.rebuild import CheckpointError, resolve
+from nas_plugins.rebuild import CheckpointError, read_tensors, resolve
 from nas_plugins.spaces import load
 
 
@@ -132,6 +133,37 @@ def test_truncated_weights_are_named(trained, tmp_path):
     path = trained[0].export(tmp_path)[1]
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(CheckpointError, match=r"weights\.pt cannot be read.*Delete it"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no checkpoint", b"\x80\x02.", b"\x80\x02h\x05.", pickle.dumps([1, 2])],
+    ids=["empty", "text", "nothing on the stack", "no such memo", "another pickle"],
+)
+def test_damaged_weights_are_named_without_advice_to_run_them(tmp_path, content):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pt .*damaged") as caught:
+        read_tensors(path)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_another_format_is_refused_without_advice_to_run_it(trained, tmp_path):
+    path = trained[0].export(tmp_path, formats=["torchscript"])[1]
+    with pytest.raises(CheckpointError, match="another format") as caught:
+        read_tensors(path)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["architecture.json", "network.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"network": nu', b"[]", b"\xff", b'{"network": 1, "options": {}}']
+)
+def test_damaged_descriptions_are_named(trained, tmp_path, file, content):
+    trained[0].export(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=file.replace(".", r"\.")):
         load_exported(tmp_path)
 
 

@@ -80,6 +80,8 @@ def _checked_values(label: str, spec: Any) -> list[Any]:
         raise UnsupportedSpaceError(
             f"entry {label!r} is {spec!r}; expected an object with '_type' and '_value'"
         )
+    if not isinstance(spec["_type"], str):
+        raise UnsupportedSpaceError(f"'_type' of {label!r} is {spec['_type']!r}; expected a string")
     values = spec["_value"]
     if not isinstance(values, list) or not values:
         raise UnsupportedSpaceError(f"'_value' of {label!r} is {values!r}; expected a list")
@@ -146,15 +148,20 @@ def _quantized(
     label: str, log: bool, low: float, high: float, step: float, meta: dict[Any, Any] | None
 ) -> Hyperparameter[Any, Any]:
     """``clip(round(x / step) * step, low, high)``, as NNI defines it."""
+    if step <= 0 or low > high:
+        raise UnsupportedSpaceError(
+            f"entry {label!r} takes steps of {step} from {low} to {high}; expected a positive "
+            "step, and the lower bound first"
+        )
     if step == 1 and low == int(low) and high == int(high):
         return _integer(label, int(low), int(high), log, meta)
-    first, last = round(low / step), round(high / step)
-    if log or last - first > _MAX_STEPS:
+    if log or high - low > _MAX_STEPS * step:
         raise UnsupportedSpaceError(
             f"entry {label!r} takes steps of {step} from {low} to {high}"
             f"{' on a log scale' if log else ''}; expected steps of 1, or at most {_MAX_STEPS} "
             "steps on a linear scale: use (log)uniform, or list the values as a choice"
         )
+    first, last = round(low / step), round(high / step)
     values = sorted({min(max(i * step, low), high) for i in range(first, last + 1)})
     if len(values) == 1:
         return Constant(label, values[0], meta=meta)

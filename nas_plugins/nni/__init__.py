@@ -3,7 +3,7 @@
 Two ways. ``nnictl`` runs an experiment whose tuner is any strategy of this package and whose
 trials are processes that train children (:func:`write_config` writes its files)::
 
-    python -m nas_plugins nni-config nas_bench_201 my_search
+    nas-plugins nni-config --space nas_bench_201 my_search
     nnictl create --config my_search/config.yml
 
 Or a strategy drives ``nni.nas.experiment.NasExperiment``, over a space of this package

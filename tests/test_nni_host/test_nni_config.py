@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from nni.experiment.config import ExperimentConfig
 from nni.tools.package_utils import create_customized_class_instance
 
 from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
+from nas_plugins import nni as host
+from nas_plugins.cli import main as nas_plugins_main
 from nas_plugins.nni import ArchitectureTuner, from_nni, trial, write_config
 from nas_plugins.nni.__main__ import main
 from nas_plugins.spaces import SpaceNameError
@@ -63,6 +66,20 @@ def test_the_provided_configs_are_what_they_say(path):
     parsed = trial._parser().parse_args(arguments)
     space = spaces.load(parsed.space, **parsed.space_options)
     assert tuner._ready().space.config_space == space.config_space
+
+
+def test_every_documented_command_writes_an_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = [host.__doc__, (EXAMPLES.parents[1] / "docs" / "nni.md").read_text()]
+    texts += [path.read_text() for path in EXAMPLES.glob("*.yml")]
+    commands = {
+        c for text in texts for c in re.findall(r"^\W*nas-plugins (nni-config .*)", text, re.M)
+    }
+    assert len(commands) == 3
+    for command in commands:
+        *_, directory = arguments = shlex.split(command)
+        assert not nas_plugins_main(arguments)
+        assert Path(directory, "config.yml").is_file()
 
 
 def test_gpus(tmp_path):

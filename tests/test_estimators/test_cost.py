@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.data import data_directory
 from nas_plugins import Architecture, UnsupportedSpaceError
 from nas_plugins.estimators.cost import Cost, cost, cost_of
 from nas_plugins.spaces.darts import DARTS_V2, darts
 from nas_plugins.spaces.nas_bench_201 import EDGES, OPERATIONS, nas_bench_201
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
-TABLE = Path(os.environ.get("NAS_PLUGINS_DATA", SHARED)) / "nb201.npz"
+TABLE = data_directory() / "nb201.npz"
 IMAGE = (3, 32, 32)
 SINGLE_PRECISION = 10
 """Half a unit in the last place of 2e8, rounded to tens: the table holds float32."""

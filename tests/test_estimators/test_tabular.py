@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.data import data_directory
 from nas_plugins import Architecture, ArchitectureError
 from nas_plugins.estimators.tabular import (
     BudgetSpentError,
@@ -18,8 +18,7 @@ from nas_plugins.estimators.tabular import (
 )
 from nas_plugins.spaces.nas_bench_201 import EDGES, architecture_of, nas_bench_201
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
-TABLE = Path(os.environ.get("NAS_PLUGINS_DATA", SHARED)) / "nb201.npz"
+TABLE = data_directory() / "nb201.npz"
 BEST = architecture_of(
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,28 @@ class CheckpointError(NasPluginsError, RuntimeError):
 def reference(network: Callable[..., nn.Module]) -> str | None:
     """``module:qualname`` of a network, ``None`` where another process cannot import it.
 
-    That is so for what ``__main__`` or a function's body defines, and for partials.
+    That is so for what ``__main__``, a function's body or a file off the import path
+    defines, and for partials.
     """
     module = getattr(network, "__module__", None)
     name = getattr(network, "__qualname__", None)
     if not module or not name or module == "__main__" or "<" in name:
         return None
-    return f"{module}:{name}"
+    return f"{module}:{name}" if _is_on_the_import_path(module) else None
+
+
+def _is_on_the_import_path(module: str) -> bool:
+    """Whether importing this name afresh would lead to the file that is loaded under it."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    parent = module.rpartition(".")[0]
+    if file is None or (parent and parent not in sys.modules):
+        return False
+    # importlib.util.find_spec would answer from what is loaded.
+    path = sys.modules[parent].__path__ if parent else None
+    found = (finder.find_spec(module, path) for finder in sys.meta_path)
+    spec = next((spec for spec in found if spec is not None), None)
+    origin = None if spec is None else spec.origin
+    return origin is not None and Path(origin).resolve() == Path(file).resolve()
 
 
 def resolve(name: str) -> Callable[..., nn.Module]:

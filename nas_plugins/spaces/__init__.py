@@ -7,12 +7,14 @@ start in another process reach a space of the user's own.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nas_plugins.errors import NasPluginsError
@@ -84,13 +86,26 @@ def _resolve(name: str) -> Callable[..., Any]:
     return function
 
 
-def _module_of_file(path: Path) -> Any:
+def _module_of_file(path: Path) -> ModuleType:
+    """The module of a file, loaded once: its classes are pickled by the module's name."""
+    path = path.resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path.resolve()}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+        raise FileNotFoundError(f"no file {path}")
+    # Another file of this name may be loaded; the longer name is this file's alone.
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    for name in (path.stem, f"{path.stem}_{digest}"):
+        loaded = sys.modules.get(name)
+        if loaded is None:
+            break
+        if Path(getattr(loaded, "__file__", None) or "").resolve() == path:
+            return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # children are pickled by this name
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half a module
+        raise
     return module

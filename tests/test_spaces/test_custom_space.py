@@ -1,12 +1,16 @@
 """A user's own module as a space: the example, and one with everything at once."""
 
 import importlib.util
+import pickle
+import sys
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from nas_plugins import SearchSpace
+from nas_plugins.rebuild import reference, resolve
+from nas_plugins.spaces import SpaceNameError, load
 from nas_plugins.testing.spaces import SpaceContract
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_space.py"
@@ -103,3 +107,68 @@ class TestEverything(SpaceContract):
         assert conditions["groups"] == "'norm' is 'group'"
         assert "'body' is 'wide'" in conditions["first/op0"]
         assert "'first/from' is one of ['0+1', '0+2']" in conditions["first/op0"]
+
+
+# -- a space in a file ------------------------------------------------------------------
+
+SOURCE = """
+from torch import nn
+from nas_plugins import SearchSpace
+
+class Net(nn.Module):
+    def __init__(self, choose):
+        super().__init__()
+        self.op = choose.layer("op", {"a": nn.Identity, "b": nn.ReLU})
+
+def space():
+    return SearchSpace.from_network(Net)
+"""
+
+
+@pytest.fixture
+def modules():
+    """Modules that a test loads are forgotten after it."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write_space(folder: Path, name: str = "space_of_mine.py") -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(SOURCE)
+    return f"{folder / name}:space"
+
+
+def test_file_is_loaded_once_so_that_its_classes_pickle(tmp_path, modules, monkeypatch):
+    first = load(write_space(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    second = load("space_of_mine.py:space")
+    assert first.network is second.network
+    assert pickle.loads(pickle.dumps(first.network)) is first.network
+
+
+def test_files_of_one_name_are_different_modules(tmp_path, modules):
+    first, second = (load(write_space(tmp_path / folder)).network for folder in "ab")
+    assert first is not second
+    assert [pickle.loads(pickle.dumps(n)) for n in (first, second)] == [first, second]
+
+
+def test_file_that_fails_is_not_taken_for_loaded(tmp_path, modules):
+    name = write_space(tmp_path)
+    (tmp_path / "space_of_mine.py").write_text("import no_such_module")
+    for _ in range(2):
+        with pytest.raises(SpaceNameError, match="no_such_module"):
+            load(name)
+
+
+def test_network_is_named_only_where_others_can_import_it(tmp_path, modules, monkeypatch):
+    network = load(write_space(tmp_path)).network
+    assert reference(network) is None
+    monkeypatch.syspath_prepend(tmp_path)
+    assert reference(network) == "space_of_mine:Net"
+    assert resolve("space_of_mine:Net") is network
+    write_space(tmp_path / "hiding")
+    monkeypatch.syspath_prepend(tmp_path / "hiding")
+    assert reference(network) is None
+    assert reference(nn.Linear) == "torch.nn.modules.linear:Linear"

@@ -21,10 +21,9 @@ __all__ = ["write_config"]
 
 TUNER = "nas_plugins.nni.tuner.ArchitectureTuner"
 
-_HEADER = """\
-# nnictl create --config config.yml
+_HEADER = r"""# nnictl create --config config.yml
 # NNI's manager then listens on every interface. To keep it on this machine, first:
-#   export NODE_OPTIONS="--require {loopback}"
+#   export NODE_OPTIONS="--require \"{loopback}\""
 """
 
 
@@ -41,6 +40,8 @@ def write_config(
     trial_concurrency: int = 1,
     trial_gpus: int = 0,
     epochs: int = 4,
+    data: str = "digits",
+    data_directory: str | Path | None = None,
     trial_command: str | None = None,
     history: str | Path | None = None,
     working_directory: str | Path | None = None,
@@ -66,7 +67,10 @@ def write_config(
         trial_concurrency: Trials at a time.
         trial_gpus: GPUs per trial; with 0 a trial sees none.
         epochs: Per trial.
-        trial_command: Instead of :mod:`nas_plugins.nni.trial` on the digits.
+        data: What children are trained on, as :func:`lightning_modules.catalogue.data_module`
+            names it.
+        data_directory: Where its images lie; not for the digits.
+        trial_command: Instead of :mod:`nas_plugins.nni.trial`.
         history: An export of another experiment to start from.
         working_directory: Where NNI keeps the experiment (its default: ~/nni-experiments).
         python: Interpreter of the trials.
@@ -90,7 +94,8 @@ def write_config(
         space = load(space, **(space_options or {}))
     strategies.create(strategy, space, seed=seed, **options)
     if trial_command is None:
-        trial_command = _trial_command(reference, space_options, epochs, python)
+        trial_command = _trial_command(reference, space_options, python)
+        trial_command += " " + shlex.join(_training(epochs, data, data_directory))
     config: dict[str, Any] = {
         "experimentName": f"{space.name} by {strategy}",
         "searchSpaceFile": "search_space.json",
@@ -137,8 +142,17 @@ def _reference(space: str | SearchSpace) -> str | None:
     return space
 
 
+def _training(epochs: int, data: str, directory: str | Path | None) -> list[str]:
+    parts = ["--epochs", str(epochs)]
+    if data != "digits":
+        parts += ["--data", data]
+    if directory is not None:
+        parts += ["--data-dir", str(Path(directory).resolve())]
+    return parts
+
+
 def _trial_command(
-    reference: str | None, space_options: Mapping[str, Any] | None, epochs: int, python: str
+    reference: str | None, space_options: Mapping[str, Any] | None, python: str
 ) -> str:
     if reference is None:
         raise UnsupportedSpaceError(
@@ -148,4 +162,4 @@ def _trial_command(
     parts = [python, "-m", "nas_plugins.nni.trial", "--space", reference]
     if space_options:
         parts += ["--space-options", json.dumps(dict(space_options))]
-    return shlex.join([*parts, "--epochs", str(epochs)])
+    return shlex.join(parts)

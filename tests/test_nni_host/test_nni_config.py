@@ -16,6 +16,7 @@ from nas_plugins import nni as host
 from nas_plugins.cli import main as nas_plugins_main
 from nas_plugins.nni import ArchitectureTuner, from_nni, trial, write_config
 from nas_plugins.nni.__main__ import main
+from nas_plugins.nni.compat import write_loopback
 from nas_plugins.spaces import SpaceNameError
 from nas_plugins.strategies import StrategyNameError
 
@@ -80,6 +81,16 @@ def test_every_documented_command_writes_an_experiment(tmp_path, monkeypatch):
         *_, directory = arguments = shlex.split(command)
         assert not nas_plugins_main(arguments)
         assert Path(directory, "config.yml").is_file()
+
+
+def test_the_provided_configs_come_with_the_generated_guard(tmp_path):
+    guard = EXAMPLES / "loopback.cjs"
+    assert guard.read_bytes() == write_loopback(tmp_path).read_bytes()
+    generated = write_config("nas_bench_201", tmp_path).read_text().splitlines()
+    for path in EXAMPLES.glob("*.yml"):
+        lines = path.read_text().splitlines()
+        at = lines.index(generated[1])
+        assert lines[at + 1].replace("$PWD/examples/nni", str(tmp_path)) == generated[2]
 
 
 def test_gpus(tmp_path):

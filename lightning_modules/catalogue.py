@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,19 @@ def data_module(
     """The data module of a name.
 
     Args:
-        name: A key of :data:`DATA`.
+        name: A key of :data:`DATA`, or ``package.module:callable`` of the user's own.
         directory: Where its images lie; not for ``digits``.
         options: Of the data module, such as ``batch_size`` and ``seed``.
 
     Raises:
         DataError: No such name, or no directory where one is needed.
     """
+    if ":" in name:
+        return _own(name)(**({} if directory is None else {"directory": directory}), **options)
     if name not in DATA:
-        raise DataError(f"unknown data {name!r}; expected one of {sorted(DATA)}")
+        raise DataError(
+            f"unknown data {name!r}; expected one of {sorted(DATA)}, or 'package.module:callable'"
+        )
     if name == "digits":
         return DATA[name](**options)
     if directory is None:
@@ -43,3 +49,11 @@ def data_module(
             "holds its images"
         )
     return DATA[name](directory, **options)  # type: ignore[arg-type]
+
+
+def _own(name: str) -> Callable[..., ImageDataModule]:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"data {name!r} cannot be loaded: {error}") from error

@@ -102,6 +102,26 @@ def test_search_takes_any_space_and_refuses_other_settings(tmp_path, capsys, mon
     assert "was made with seed=0, now it is 9" in capsys.readouterr().err
 
 
+def test_nni_config_names_space_data_and_strategy(tmp_path, capsys):
+    directory = tmp_path / "experiment"
+    arguments = ["nni-config", str(directory), "--space-option", "channels=4", "--trials", "3",
+                 "--concurrency", "2", "--data", "cifar10",
+                 "--data-dir", str(tmp_path)]  # fmt: skip
+    assert main(arguments) == 0
+    assert f"nnictl create --config {directory / 'config.yml'}" in capsys.readouterr().out
+    config = (directory / "config.yml").read_text()
+    assert f"--data cifar10 --data-dir {tmp_path}" in " ".join(config.split())
+    assert "maxTrialNumber: 3" in config
+    assert main([*arguments, "--strategy", "magic"]) == 2
+    assert "unknown strategy 'magic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["mnist", "nowhere.at_all:images"])
+def test_unknown_data_is_named(data, capsys, tmp_path):
+    assert main(["search", "--data", data, "--directory", str(tmp_path)]) == 2
+    assert data in capsys.readouterr().err
+
+
 def test_interrupted_search_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     import nas_plugins.cli.search as search
 

@@ -63,13 +63,7 @@ def _add_search(commands: Commands) -> None:
         "nas_plugins.cli.search",
     )
     _add_space_options(parser)
-    parser.add_argument(
-        "--data",
-        default="digits",
-        choices=["digits", "cifar10", "cifar100", "fashion_mnist", "folder"],
-        help="images to train on; digits (the default) come with scikit-learn",
-    )
-    parser.add_argument("--data-dir", type=Path, help="where the images of --data lie")
+    _add_data(parser)
     parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
     parser.add_argument(
         "--strategy-option",
@@ -171,7 +165,18 @@ def _add_nni_config(commands: Commands) -> None:
     parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
+    _add_data(parser)
     parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        default="digits",
+        help="images to train on: digits (they come with scikit-learn), cifar10, cifar100, "
+        "fashion_mnist, folder, or package.module:callable",
+    )
+    parser.add_argument("--data-dir", type=Path, help="where the images of --data lie")
 
 
 def _command(commands: Commands, name: str, help: str, module: str) -> argparse.ArgumentParser:

@@ -79,6 +79,8 @@ def nni_config(options: argparse.Namespace) -> None:
         max_trials=options.trials,
         trial_concurrency=options.concurrency,
         epochs=options.epochs,
+        data=options.data,
+        data_directory=options.data_dir,
         seed=options.seed,
     )
     print(f"nnictl create --config {path}")

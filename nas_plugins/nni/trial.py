@@ -7,7 +7,6 @@ accuracy after each epoch and at the end, and draws it beside the trial's logs.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import logging
 import os
@@ -43,24 +42,20 @@ def _train(
 ) -> Any:
     from lightning_modules import train_child
     from lightning_modules.callbacks import NNIReportCallback
+    from lightning_modules.catalogue import data_module
     from nas_plugins.budget import Budget
 
     return train_child(
         space,
         architecture,
-        _data(options.data, options.data_options),
+        data_module(options.data, directory=options.data_dir, **options.data_options),
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
-        callbacks=[NNIReportCallback()],
+        callbacks=[NNIReportCallback(architecture=architecture)],
         directory=directory / "checkpoints",
         accelerator=options.accelerator,
         **options.module_options,
     )
-
-
-def _data(name: str, options: dict[str, Any]) -> Any:
-    module, _, attribute = name.rpartition(":")
-    return getattr(importlib.import_module(module or "lightning_modules"), attribute)(**options)
 
 
 def _draw(space: SearchSpace, architecture: Architecture, path: Path) -> None:
@@ -82,9 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-fraction", type=float, default=1.0, help="of the training data")
     parser.add_argument(
         "--data",
-        default="DigitsDataModule",
-        help="a data module of lightning_modules, or module:callable (default: %(default)s)",
+        default="digits",
+        help="name as of nas-plugins search, or package.module:callable (default: %(default)s)",
     )
+    parser.add_argument("--data-dir", help="where the images lie; not for the digits")
     parser.add_argument("--data-options", type=json.loads, default={}, metavar="JSON")
     parser.add_argument(
         "--module-options", type=json.loads, default={}, metavar="JSON", help="of ChildClassifier"

@@ -83,7 +83,8 @@ def run(
         training: Further options of :func:`lightning_modules.train_child`.
         budget: HpBandSter's budget as ours; default: epochs.
         directory: Where ``configs.json`` and ``results.json`` grow as the search goes, to
-            be read by ``logged_results_to_HBS_result``; ``None``: nothing is kept.
+            be read by ``logged_results_to_HBS_result``; ``None``: nothing is kept,
+            and ``info["checkpoint"]`` is ``None``.
         previous_result: Earlier result to start from.
         host: Interface of name server, master and workers. Anybody who reaches it can take
             part in the search: leave it at loopback unless the network is your own.
@@ -103,6 +104,7 @@ def run(
     if num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; expected at least 1")
     with ExitStack() as stack:
+        temporary = directory is None
         if directory is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory())
         logger = json_result_logger(os.fspath(directory))
@@ -138,7 +140,20 @@ def run(
         )
         stack.callback(master.shutdown, shutdown_workers=True)
         threading.Thread(target=_watch, args=(workers, master), daemon=True).start()
-        return master.run(n_iterations=num_iterations, min_n_workers=num_workers)
+        result = master.run(n_iterations=num_iterations, min_n_workers=num_workers)
+        if temporary:
+            _forget_checkpoints(result, Path(directory).resolve())
+        return result
+
+
+def _forget_checkpoints(result: Result, directory: Path) -> None:
+    """Set to ``None`` what names a file of a directory that is about to be removed."""
+    for datum in result.data.values():
+        for outcome in datum.results.values():
+            info = outcome and outcome["info"]
+            checkpoint = info.get("checkpoint") if isinstance(info, dict) else None
+            if checkpoint is not None and Path(checkpoint).is_relative_to(directory):
+                info["checkpoint"] = None
 
 
 def _optimizer_class(optimizer: Union[str, type]) -> Any:

@@ -266,6 +266,22 @@ def test_results_are_not_overwritten(space, hyperband):
         run(space, evaluate=toy_score, directory=directory)
 
 
+@pytest.mark.timeout(120)
+def test_without_a_directory_no_checkpoint_is_named():
+    from nas_plugins.spaces import load
+
+    result = run(
+        load("nas_bench_201", channels=4, num_cells=1, in_channels=1),
+        optimizer="hyperband",
+        num_workers=1,
+        max_budget=1,
+        training={"accelerator": "cpu", "trainer_options": {"limit_train_batches": 1}},
+    )
+    (only,) = result.get_all_runs()
+    assert only.info["metrics"]["val_acc"] == pytest.approx(1 - only.loss)
+    assert only.info["checkpoint"] is None
+
+
 @pytest.mark.timeout(240)
 def test_example_trains_real_children(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "hpbandster_search.py")]

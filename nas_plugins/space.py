@@ -229,8 +229,10 @@ class SearchSpace:
                 f"architecture {dict(architecture)} is forbidden by a clause of space "
                 f"{self.name!r}: {self.config_space.forbidden_clauses}"
             )
-        valid = Architecture(seen)
-        return architecture if architecture == valid else valid
+        foreign = any(
+            type(choice) is not type(seen[label]) for label, choice in architecture.items()
+        )
+        return Architecture(seen) if foreign else architecture
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """A hashable that is equal for architectures that are the same network."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -15,6 +17,8 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("nni", "nni") from _error
 
+from nas_plugins.nni.metric import final_metric
+
 __all__ = ["NNIReportCallback"]
 
 
@@ -26,13 +30,18 @@ class NNIReportCallback(pl.Callback):
 
     Args:
         monitor: A logged metric.
+        architecture: What is trained. Reported with the metric if given, so that a trial that
+            an assessor stops is known by what it was; else the number alone is reported.
 
     Raises:
         ValueError: At validation, when nothing logged ``monitor``.
     """
 
-    def __init__(self, monitor: str = "val_acc") -> None:
+    def __init__(
+        self, monitor: str = "val_acc", *, architecture: Mapping[str, Any] | None = None
+    ) -> None:
         self.monitor = monitor
+        self.architecture = architecture
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -43,5 +52,8 @@ class NNIReportCallback(pl.Callback):
                 f"{sorted(trainer.callback_metrics)}"
             )
         value = float(trainer.callback_metrics[self.monitor])
-        if math.isfinite(value):  # NaN is no JSON, and nothing to draw
-            nni.report_intermediate_result(value)
+        if not math.isfinite(value):  # NaN is no JSON, and nothing to draw
+            return
+        nni.report_intermediate_result(
+            value if self.architecture is None else final_metric(self.architecture, value)
+        )

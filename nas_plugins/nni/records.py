@@ -34,8 +34,10 @@ class Trial:
             not necessarily what *this* trial ran.
         proposed: Whether the tuner proposed it, not a user and not NNI repeating another.
         repeated: Whether it was cut off by a stop and run again on resume.
-        value: Its final metric as reported, ``None`` if it reported none.
+        value: Its final metric as reported, ``None`` if it reported none. Of a trial that an
+            assessor stopped, its last intermediate metric.
         reported: When, in milliseconds since 1970.
+        partial: Whether the value is such an intermediate metric.
     """
 
     trial_id: str
@@ -45,6 +47,7 @@ class Trial:
     repeated: bool = False
     value: Any = None
     reported: int | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,15 @@ def experiment_directory(experiment: str) -> Path:
 
 def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
     finals: dict[str, tuple[Any, int]] = {}
+    latest: dict[str, tuple[Any, int]] = {}  # of the intermediate metrics
     rows = connection.execute(
-        "select trialJobId, data, timestamp from MetricData where type = 'FINAL' order by rowid"
+        "select trialJobId, type, data, timestamp from MetricData order by rowid"
     )
-    for trial_id, data, timestamp in rows:
-        finals.setdefault(trial_id, (_unpacked(data), timestamp))
+    for trial_id, kind, data, timestamp in rows:
+        if kind == "FINAL":
+            finals.setdefault(trial_id, (_unpacked(data), timestamp))
+        elif kind == "PERIODICAL":
+            latest[trial_id] = (_unpacked(data), timestamp)
     statuses: dict[str, str] = {}
     repeated: set[str] = set()
     packed: dict[str, dict[str, Any]] = {}
@@ -115,7 +122,8 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
             packed.setdefault(trial_id, json.loads(data))
     for trial_id, status in statuses.items():
         parameters = packed.get(trial_id, {})
-        value, reported = finals.get(trial_id, (None, None))
+        partial = status == "EARLY_STOPPED" and trial_id not in finals and trial_id in latest
+        value, reported = (latest if partial else finals).get(trial_id, (None, None))
         yield Trial(
             trial_id,
             status,
@@ -124,6 +132,7 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
             trial_id in repeated,
             value,
             reported,
+            partial,
         )
 
 

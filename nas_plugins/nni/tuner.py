@@ -6,10 +6,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nni import NoMoreTrialError
+from nni.runtime.env_vars import dispatcher_env_vars
 from nni.tuner import Tuner
 
 from nas_plugins import strategies
@@ -243,6 +245,9 @@ class ArchitectureTuner(Tuner):
             _logger.warning("No NNI_CHECKPOINT_DIRECTORY: relying on what NNI imports")
             return
         trials, imports = records.read(Path(checkpoints).parent)
+        if dispatcher_env_vars.NNI_INCLUDE_INTERMEDIATE_RESULTS != "true":
+            # NNI then never told what the stopped trials had reached, so they ended silently.
+            trials = [replace(t, reported=None) if t.partial else t for t in trials]
         for trial in trials:
             if trial.proposed:
                 self._propose(self._architecture(trial.parameters, None))

@@ -157,7 +157,8 @@ def test_without_nni_the_install_line_is_named():
 def test_a_trial_outside_nni_trains_the_default_architecture(tmp_path, monkeypatch):
     import nni
 
-    reported = []
+    reported, curve = [], []
+    monkeypatch.setattr(nni, "report_intermediate_result", curve.append)
     monkeypatch.setattr(nni, "report_final_result", reported.append)
     monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path))
     trial.main(
@@ -177,6 +178,7 @@ def test_a_trial_outside_nni_trains_the_default_architecture(tmp_path, monkeypat
     (metric,) = reported
     assert metric["architecture"] == dict(spaces.load("nas_bench_201").default())
     assert metric["default"] == metric["val_acc"]
+    assert curve == [{key: metric[key] for key in ("default", "architecture")}]
     assert (tmp_path / "architecture.svg").read_text().startswith("<?xml")
     assert list(tmp_path.glob("checkpoints/*/*.ckpt"))
 

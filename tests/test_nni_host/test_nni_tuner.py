@@ -8,7 +8,9 @@ import nni
 import numpy as np
 import pytest
 from ConfigSpace import ConfigurationSpace, EqualsCondition
+from nni.algorithms.hpo.medianstop_assessor import MedianstopAssessor
 from nni.runtime import msg_dispatcher
+from nni.runtime.tuner_command_channel import CommandType
 
 from nas_plugins import Architecture, SearchSpace, spaces, strategies
 from nas_plugins.nni import ArchitectureTuner, architecture_of, parameters_of, report, to_nni
@@ -63,8 +65,8 @@ class Experiment:
         row = (self.tick(), trial_id, event, None if data is None else json.dumps(data))
         self.db.execute("insert into TrialJobEvent values (?, ?, ?, ?)", row)
 
-    def metric(self, trial_id, value):
-        row = (self.tick(), trial_id, "FINAL", json.dumps(nni.dump(value)))
+    def metric(self, trial_id, value, kind="FINAL"):
+        row = (self.tick(), trial_id, kind, json.dumps(nni.dump(value)))
         self.db.execute("insert into MetricData values (?, ?, ?, ?)", row)
 
     def resumed(self, monkeypatch, imported=(), **options):
@@ -337,6 +339,52 @@ def test_nnis_own_export_is_imported_live_on_resume_and_as_history(tmp_path, mon
     history = started(history=str(tmp_path / "export.json"))
     for tuner in (live, experiment.resumed(monkeypatch), history):
         assert [(o.architecture, o.score) for o in tuner.history] == expected
+
+
+@pytest.mark.parametrize("told", ["true", "false"])
+def test_a_trial_that_an_assessor_stopped(told, tmp_path, monkeypatch):
+    """NNI's dispatcher and its median rule stop it, and tell the tuner how far it was or not."""
+    environment = msg_dispatcher.dispatcher_env_vars._replace(NNI_INCLUDE_INTERMEDIATE_RESULTS=told)
+    monkeypatch.setattr(msg_dispatcher, "dispatcher_env_vars", environment)
+    monkeypatch.setattr("nas_plugins.nni.tuner.dispatcher_env_vars", environment)
+    monkeypatch.setattr(msg_dispatcher, "_next_parameter_id", 0)
+    for name in ("_ended_trials", "_trial_history"):
+        getattr(msg_dispatcher, name).clear()
+    tuner, experiment, sent = ArchitectureTuner(**OPTIONS), Experiment(tmp_path / "e"), []
+    dispatcher = msg_dispatcher.MsgDispatcher(
+        "ws://_unittest_tuner_", tuner, MedianstopAssessor("maximize")
+    )
+    monkeypatch.setattr(dispatcher, "send", lambda command, data: sent.append((command, data)))
+    monkeypatch.setattr(
+        dispatcher, "enqueue_command", lambda _, data: dispatcher.handle_report_metric_data(data)
+    )
+    dispatcher.handle_initialize(to_nni(experiment.space))
+    dispatcher.handle_request_trial_jobs(2)
+    packed = [data for _, data in sent[1:]]
+
+    def report_metric(i, kind, value):
+        experiment.metric(f"t{i}", value, kind)
+        message = {"parameter_id": i, "trial_job_id": f"t{i}", "type": kind, "sequence": 0}
+        dispatcher.handle_report_metric_data({**message, "value": nni.dump(value)})
+
+    for i, (score, end) in enumerate([(0.8, "SUCCEEDED"), (0.3, "EARLY_STOPPED")]):
+        parameters = nni.load(packed[i])["parameters"]
+        architecture = architecture_of(experiment.space, parameters)
+        experiment.submit(f"t{i}", parameters)
+        report_metric(i, "PERIODICAL", final_metric(architecture, score))
+        if end == "SUCCEEDED":
+            report_metric(i, "FINAL", final_metric(architecture, score))
+        experiment.event(f"t{i}", end)
+        data = {"trial_job_id": f"t{i}", "event": end, "hyper_params": packed[i]}
+        dispatcher.handle_trial_end(data)
+    assert CommandType.KillTrialJob in [command for command, _ in sent]
+    resumed = experiment.resumed(monkeypatch)
+    assert tuner.generate_parameters(2) == resumed.generate_parameters(2)
+    assert tuner.history == resumed.history
+    assert [o.score for o in tuner.history] == [0.8, 0.3 if told == "true" else None]
+    row = report(str(experiment.directory))[1]
+    assert (row["status"], row["score"]) == ("EARLY_STOPPED", 0.3)
+    assert row["architecture"] == dict(architecture)
 
 
 def test_a_relative_directory_is_reported_like_an_absolute_one(tmp_path, monkeypatch):

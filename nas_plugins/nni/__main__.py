@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas_plugins.errors import NasPluginsError
+from nas_plugins.nni import records
 from nas_plugins.nni.results import report
 
 
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         rows = report(options.experiment)
+        minimizes = records.minimizes(records.experiment_directory(options.experiment))
     except NasPluginsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.file.write_text(json.dumps(scored, indent=2) + "\n", encoding="utf-8")
         print(f"{len(scored)} results in {options.file}")
         return 0
-    rows.sort(key=lambda row: (row["score"] is None, -(row["score"] or 0.0)))
+    sign = 1.0 if minimizes else -1.0
+    rows.sort(key=lambda row: (row["score"] is None, sign * (row["score"] or 0.0)))
     for row in rows:
         score = "-" if row["score"] is None else f"{row['score']:.4f}"
         found = row["error"] or json.dumps(row["architecture"] or row["parameter"])

@@ -16,7 +16,14 @@ from typing import Any
 
 from nas_plugins.errors import NasPluginsError
 
-__all__ = ["ExperimentNotFoundError", "Imported", "Trial", "experiment_directory", "read"]
+__all__ = [
+    "ExperimentNotFoundError",
+    "Imported",
+    "Trial",
+    "experiment_directory",
+    "minimizes",
+    "read",
+]
 
 
 class ExperimentNotFoundError(NasPluginsError, LookupError):
@@ -67,15 +74,32 @@ def read(directory: Path) -> tuple[list[Trial], list[Imported]]:
     Raises:
         ExperimentNotFoundError: No database there.
     """
+    with closing(_connection(directory)) as connection:
+        return list(_trials(connection)), list(_imports(connection))
+
+
+def minimizes(directory: Path) -> bool:
+    """Whether the experiment's tuner looks for the lowest score, as its configuration says.
+
+    Raises:
+        ExperimentNotFoundError: No database there.
+    """
+    with closing(_connection(directory)) as connection:
+        row = connection.execute(
+            "select params from ExperimentProfile order by revision desc limit 1"
+        ).fetchone()
+    tuner = (json.loads(row[0]).get("tuner") if row else None) or {}
+    return (tuner.get("classArgs") or {}).get("optimize_mode") == "minimize"
+
+
+def _connection(directory: Path) -> sqlite3.Connection:
     database = directory / "db" / "nni.sqlite"
     if not database.is_file():
         raise ExperimentNotFoundError(
             f"no NNI experiment in {directory}: {database} does not exist; expected the "
             "directory of an experiment, by default ~/nni-experiments/<id>"
         )
-    uri = f"{database.resolve().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as connection:
-        return list(_trials(connection)), list(_imports(connection))
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
 
 
 def experiment_directory(experiment: str) -> Path:

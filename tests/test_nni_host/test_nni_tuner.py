@@ -14,6 +14,7 @@ from nni.runtime.tuner_command_channel import CommandType
 
 from nas_plugins import Architecture, SearchSpace, spaces, strategies
 from nas_plugins.nni import ArchitectureTuner, architecture_of, parameters_of, report, to_nni
+from nas_plugins.nni.__main__ import main
 from nas_plugins.nni.metric import failure_metric, final_metric
 from nas_plugins.strategies import StrategyNameError
 
@@ -51,6 +52,7 @@ class Experiment:
         self.db.execute(
             "create table MetricData (timestamp integer, trialJobId text, type text, data text)"
         )
+        self.db.execute("create table ExperimentProfile (params text, revision integer)")
         self.clock = 0
 
     def tick(self):
@@ -385,6 +387,29 @@ def test_a_trial_that_an_assessor_stopped(told, tmp_path, monkeypatch):
     row = report(str(experiment.directory))[1]
     assert (row["status"], row["score"]) == ("EARLY_STOPPED", 0.3)
     assert row["architecture"] == dict(architecture)
+
+
+@pytest.mark.parametrize(
+    ("params", "best_first"),
+    [
+        ({"tuner": {"classArgs": {"optimize_mode": "minimize"}}}, [0.1, 0.5, 0.9]),
+        ({"tuner": {"classArgs": {"optimize_mode": "maximize"}}}, [0.9, 0.5, 0.1]),
+        ({"tuner": {"name": "Random"}}, [0.9, 0.5, 0.1]),
+        ({}, [0.9, 0.5, 0.1]),
+    ],
+)
+def test_the_best_comes_first_as_the_experiment_means_it(params, best_first, tmp_path, capsys):
+    experiment = Experiment(tmp_path / "e")
+    for revision, shown in enumerate([{}, params]):
+        row = (json.dumps(shown), revision)
+        experiment.db.execute("insert into ExperimentProfile values (?, ?)", row)
+    for i, score in enumerate([0.5, 0.1, 0.9]):
+        experiment.submit(f"t{i}", {"op": "pool", "n": 1})
+        experiment.metric(f"t{i}", score)
+    experiment.submit("t3", {"op": "pool", "n": 2})
+    assert main(["report", str(experiment.directory)]) == 0
+    scores = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert scores == [*(f"{score:.4f}" for score in best_first), "-"]
 
 
 def test_a_relative_directory_is_reported_like_an_absolute_one(tmp_path, monkeypatch):

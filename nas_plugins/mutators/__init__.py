@@ -7,10 +7,10 @@ suites find them. :func:`create` makes one from its name.
 from __future__ import annotations
 
 import importlib
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.errors import NasPluginsError
+from nas_plugins.registry import Registry
 
 if TYPE_CHECKING:
     from nas_plugins.mutators.base import Batch, Evaluate, Loss, Mutator, Reward
@@ -67,22 +67,12 @@ class MutatorNameError(NasPluginsError, ValueError):
     """No mutator has this name, or it does not take these options."""
 
 
+_registry = Registry("mutator", __name__, REGISTRY, MutatorNameError)
+
+
 def mutator_class(name: str) -> type[Mutator]:
     """The class registered under a name, or at ``package.module:Class`` of the user's own."""
-    target = REGISTRY.get(name)
-    if target is None and ":" not in name:
-        raise MutatorNameError(
-            f"unknown mutator {name!r}; expected one of {sorted(REGISTRY)}, or "
-            "'package.module:Class' for a class of your own"
-        )
-    module, _, attribute = (target or name).partition(":")
-    package = __name__ if target else None
-    try:
-        return getattr(
-            importlib.import_module(f".{module}" if target else module, package), attribute
-        )
-    except (ImportError, AttributeError) as error:
-        raise MutatorNameError(f"mutator {name!r} cannot be loaded: {error}") from error
+    return _registry.find(name)
 
 
 def create(name: str, supernet: Supernet, *, seed: int = 0, **options: Any) -> Mutator:
@@ -92,14 +82,7 @@ def create(name: str, supernet: Supernet, *, seed: int = 0, **options: Any) -> M
         MutatorNameError: Unknown name or option; the message lists the known ones.
         UnsupportedSpaceError: The method does not apply to this supernet.
     """
-    cls = mutator_class(name)
-    known = [p for p in inspect.signature(cls).parameters if p not in ("supernet", "seed")]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise MutatorNameError(
-            f"mutator {name!r} has no option {unknown[0]!r}; its options are {known}"
-        )
-    return cls(supernet, seed=seed, **options)
+    return _registry.create(name, supernet, seed, options)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,11 @@ contract suites find them. :func:`create` makes one from its name.
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.errors import NasPluginsError
+from nas_plugins.registry import Registry
 from nas_plugins.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -56,22 +56,12 @@ class StrategyNameError(NasPluginsError, ValueError):
     """No strategy has this name, or it does not take these options."""
 
 
+_registry = Registry("strategy", __name__, REGISTRY, StrategyNameError)
+
+
 def strategy_class(name: str) -> type[Strategy]:
     """The class registered under a name, or at ``package.module:Class`` of the user's own."""
-    target = REGISTRY.get(name)
-    if target is None and ":" not in name:
-        raise StrategyNameError(
-            f"unknown strategy {name!r}; expected one of {sorted(REGISTRY)}, or "
-            "'package.module:Class' for a class of your own"
-        )
-    module, _, attribute = (target or name).partition(":")
-    package = __name__ if target else None
-    try:
-        return getattr(
-            importlib.import_module(f".{module}" if target else module, package), attribute
-        )
-    except (ImportError, AttributeError) as error:
-        raise StrategyNameError(f"strategy {name!r} cannot be loaded: {error}") from error
+    return _registry.find(name)
 
 
 def check(name: str, options: Mapping[str, Any]) -> type[Strategy]:
@@ -80,14 +70,7 @@ def check(name: str, options: Mapping[str, Any]) -> type[Strategy]:
     Raises:
         StrategyNameError: Unknown name or option; the message lists the known ones.
     """
-    cls = strategy_class(name)
-    known = [p for p in inspect.signature(cls).parameters if p not in ("space", "seed")]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise StrategyNameError(
-            f"strategy {name!r} has no option {unknown[0]!r}; its options are {known}"
-        )
-    return cls
+    return _registry.check(name, options)
 
 
 def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> Strategy:
@@ -96,13 +79,7 @@ def create(name: str, space: SearchSpace, *, seed: int = 0, **options: Any) -> S
     Raises:
         StrategyNameError: Unknown name or option; the message lists the known ones.
     """
-    make = check(name, options)
-    try:
-        return make(space, seed=seed, **options)
-    except TypeError as error:
-        raise StrategyNameError(
-            f"strategy {name!r} does not take options {options}: {error}"
-        ) from error
+    return _registry.create(name, space, seed, options)
 
 
 def __getattr__(name: str) -> Any:

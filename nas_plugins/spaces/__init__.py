@@ -25,9 +25,12 @@ __all__ = ["REGISTRY", "SpaceNameError", "load"]
 REGISTRY = {
     "chain": "chain:chain",
     "darts": "darts:darts",
+    "enas_macro": "enas_macro:enas_macro",
+    "enas_micro": "enas_micro:enas_micro",
     "joint": "joint:joint",
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
+    "proxylessnas": "proxylessnas:proxylessnas",
 }
 """Name to ``module:function``, the module relative to this package."""
 

@@ -38,6 +38,7 @@ __all__ = [
     "SEARCH",
     "architecture_of_genotype",
     "canonical_cells",
+    "canonical_graph",
     "darts",
 ]
 
@@ -285,9 +286,18 @@ def _canonical_cell(architecture: Mapping[str, object], kind: str) -> Hashable:
         ]
         for to in NODES
     }
+    return canonical_graph(nodes)
+
+
+def canonical_graph(nodes: Mapping[int, Sequence[tuple[int, Hashable]]]) -> Hashable:
+    """Equal for cells that differ by the numbers of their nodes, or the order of their edges.
+
+    Args:
+        nodes: Number of each intermediate node, from 2, to its edges: source and operation.
+    """
     forms = []
-    for numbers in itertools.permutations(NODES):
-        renamed = {0: 0, 1: 1, **dict(zip(NODES, numbers, strict=True))}
+    for numbers in itertools.permutations(nodes):
+        renamed = {0: 0, 1: 1, **dict(zip(nodes, numbers, strict=True))}
         form = sorted(
             (renamed[to], *sorted((renamed[source], op) for source, op in edges))
             for to, edges in nodes.items()

@@ -122,6 +122,20 @@ def test_unknown_data_is_named(data, capsys, tmp_path):
     assert data in capsys.readouterr().err
 
 
+def test_a_study_whose_trials_all_failed_is_named(tmp_path, capsys, monkeypatch):
+    import nas_plugins.cli.search as search
+
+    def fails(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "train_child", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main(["search", "--trials", "1"])
+    assert main(["search", "--trials", "1"]) == 2
+    assert "was completed, so there is no best architecture" in capsys.readouterr().err
+
+
 def test_interrupted_search_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     import nas_plugins.cli.search as search
 

@@ -64,15 +64,7 @@ def _add_search(commands: Commands) -> None:
     )
     _add_space_options(parser)
     _add_data(parser)
-    parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
-    parser.add_argument(
-        "--strategy-option",
-        action="append",
-        metavar="NAME=VALUE",
-        help="option of the strategy, such as population_size=20; may be repeated",
-    )
-    parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
-    parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
+    _add_strategy(parser)
     parser.add_argument("--batch-size", type=_positive, default=64, help="images per step")
     parser.add_argument(
         "--data-fraction", type=float, default=1.0, help="share of the training images, (0, 1]"
@@ -86,7 +78,6 @@ def _add_search(commands: Commands) -> None:
         action="store_false",
         help="skip the random search of the same budget that the result is compared with",
     )
-    parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -155,6 +146,12 @@ def _add_nni_config(commands: Commands) -> None:
     )
     _add_space_options(parser)
     parser.add_argument("directory", type=Path, help="where the files are written")
+    _add_strategy(parser)
+    parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
+    _add_data(parser)
+
+
+def _add_strategy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
     parser.add_argument(
         "--strategy-option",
@@ -163,9 +160,7 @@ def _add_nni_config(commands: Commands) -> None:
         help="option of the strategy, such as population_size=20; may be repeated",
     )
     parser.add_argument("--trials", type=_positive, default=24, help="architectures to train")
-    parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     parser.add_argument("--epochs", type=_positive, default=4, help="epochs per architecture")
-    _add_data(parser)
     parser.add_argument("--seed", type=int, default=0, help="source of all randomness")
 
 

@@ -178,7 +178,16 @@ def _ranking(study: optuna.Study) -> list[Any]:
 
 
 def _show(job: _Job, study: optuna.Study) -> Architecture:
-    """Print the table of the best; returns the first of them."""
+    """Print the table of the best; returns the first of them.
+
+    Raises:
+        OptionError: No trial was completed.
+    """
+    if not _ranking(study):
+        raise OptionError(
+            f"no trial of the study {study.study_name!r} in {job.storage} was completed, so there "
+            "is no best architecture: give more --trials, or another --directory to start again"
+        )
     table = Table(
         "trial",
         "architecture",

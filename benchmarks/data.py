@@ -34,6 +34,7 @@ class CIFAR10JpegDataModule(ImageDataModule):
         path: The file.
         batch_size: Images per batch.
         limit: Use that many training images, and a fifth as many test images.
+        image_size: Side in pixels, by averaging; 32 as they are.
         options: Of :class:`ImageDataModule`.
     """
 
@@ -44,11 +45,18 @@ class CIFAR10JpegDataModule(ImageDataModule):
     std = (0.2470, 0.2435, 0.2616)
 
     def __init__(
-        self, path: str | Path, batch_size: int = 128, *, limit: int = 50_000, **options: Any
+        self,
+        path: str | Path,
+        batch_size: int = 128,
+        *,
+        limit: int = 50_000,
+        image_size: int = 32,
+        **options: Any,
     ) -> None:
-        super().__init__(batch_size, **{"crop_padding": 4, "flip": True, **options})
+        super().__init__(batch_size, **{"crop_padding": image_size // 8, "flip": True, **options})
         self.path = Path(path)
         self.limit = limit
+        self.image_size = image_size
 
     def load(self) -> dict[str, Dataset[Any]]:
         if not self.path.is_file():
@@ -62,8 +70,14 @@ class CIFAR10JpegDataModule(ImageDataModule):
     def _decode(self, archive: Any, part: str, limit: int) -> TensorImages:
         offsets, content = archive[f"{part}_offset"][: limit + 1], archive[f"{part}_jpeg"]
         images = [
-            np.asarray(Image.open(io.BytesIO(content[start:end].tobytes())))
+            self._resized(Image.open(io.BytesIO(content[start:end].tobytes())))
             for start, end in zip(offsets, offsets[1:], strict=False)
         ]
         labels = torch.as_tensor(archive[f"{part}_y"][: len(images)].astype(np.int64))
         return TensorImages(torch.as_tensor(np.stack(images)).permute(0, 3, 1, 2), labels)
+
+    def _resized(self, image: Image.Image) -> np.ndarray:
+        if image.width == self.image_size:
+            return np.asarray(image)
+        size = (self.image_size, self.image_size)
+        return np.asarray(image.resize(size, Image.Resampling.BOX))

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.base import Observation, Score, Strategy
     from nas_plugins.strategies.deduplicated import Deduplicated
     from nas_plugins.strategies.grid import GridSearch
+    from nas_plugins.strategies.ppo import PPO
     from nas_plugins.strategies.random import RandomSearch
     from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
+    from nas_plugins.strategies.reinforce import Reinforce
 
 __all__ = [
+    "PPO",
     "REGISTRY",
     "Deduplicated",
     "GridSearch",
     "Observation",
     "RandomSearch",
     "RegularizedEvolution",
+    "Reinforce",
     "Score",
     "Strategy",
     "StrategyNameError",
@@ -38,8 +42,10 @@ __all__ = [
 
 REGISTRY = {
     "grid": "grid:GridSearch",
+    "ppo": "ppo:PPO",
     "random": "random:RandomSearch",
     "regularized_evolution": "regularized_evolution:RegularizedEvolution",
+    "reinforce": "reinforce:Reinforce",
 }
 """Name to ``module:class``, the module relative to this package."""
 

@@ -22,6 +22,8 @@ SMALL = {
     "hidden_size": 8,
     "initial": 5,
     "num_candidates": 8,
+    "batch_size": 5,
+    "learning_rate": 0.03,
 }
 """Options that let a strategy learn within a test; each is given to whoever takes it."""
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.base import Observation, Score, Strategy
     from nas_plugins.strategies.deduplicated import Deduplicated
     from nas_plugins.strategies.grid import GridSearch
+    from nas_plugins.strategies.pnas import PNAS
     from nas_plugins.strategies.ppo import PPO
     from nas_plugins.strategies.random import RandomSearch
     from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
     from nas_plugins.strategies.reinforce import Reinforce
 
 __all__ = [
+    "PNAS",
     "PPO",
     "REGISTRY",
     "Deduplicated",
@@ -42,6 +44,7 @@ __all__ = [
 
 REGISTRY = {
     "grid": "grid:GridSearch",
+    "pnas": "pnas:PNAS",
     "ppo": "ppo:PPO",
     "random": "random:RandomSearch",
     "regularized_evolution": "regularized_evolution:RegularizedEvolution",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
 from nas_plugins.architecture import Choice
-from nas_plugins.decision import Decision
+from nas_plugins.decision import Decision, Literal
 from nas_plugins.space import SearchSpace
 
 __all__ = ["INACTIVE", "Tokens"]
@@ -36,6 +36,7 @@ class Tokens:
         self.decisions = tuple(space.decisions.values())
         self._choices = [_choices(decision, bins) for decision in self.decisions]
         self._bins = bins
+        self._position = {decision.label: i for i, decision in enumerate(self.decisions)}
         self.sizes = np.array(
             [bins if choices is None else len(choices) for choices in self._choices], dtype=int
         )
@@ -65,8 +66,44 @@ class Tokens:
         choices = self._choices[position]
         if choices is not None:
             return choices[token]
+        return self._value(position, token, rng.random())
+
+    def word(self, position: int, token: int) -> Hashable:
+        """What is equal for equal choices, at whichever decisions; a bin is of its own."""
+        choices = self._choices[position]
+        if choices is None:
+            return self.decisions[position].label, token
+        return type(choices[token]), choices[token]
+
+    def active(self, position: int, rows: np.ndarray) -> np.ndarray:
+        """Which architectures have the decision in this column, by the tokens before it.
+
+        Of a bin that a condition cuts, the middle counts.
+
+        Args:
+            position: Column.
+            rows: Shape ``(architectures, decisions)``.
+        """
+        active = np.zeros(len(rows), dtype=bool)
+        for clause in self.decisions[position].condition:
+            holds = np.ones(len(rows), dtype=bool)
+            for literal in clause:
+                before = self._position[literal.label]
+                holds &= self._passing(before, literal)[rows[:, before]]
+            active |= holds
+        return active
+
+    def _passing(self, position: int, literal: Literal) -> np.ndarray:
+        """Which tokens a literal lets pass; the last entry, no, is that of ``INACTIVE``."""
+        choices = self._choices[position]
+        if choices is None:
+            choices = tuple(self._value(position, token, 0.5) for token in range(self._bins))
+        return np.array([*map(literal.holds, choices), False])
+
+    def _value(self, position: int, token: int, share: float) -> Choice:
+        """The value that far into a bin."""
         decision = self.decisions[position]
-        unit = (token + rng.random()) / self._bins
+        unit = (token + share) / self._bins
         if decision.log:
             low, high = math.log(decision.low), math.log(decision.high)
             value = math.exp(low + unit * (high - low))

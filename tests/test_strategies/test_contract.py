@@ -24,6 +24,8 @@ SMALL = {
     "num_candidates": 8,
     "batch_size": 5,
     "learning_rate": 0.03,
+    "beam_size": 16,
+    "num_steps": 50,
 }
 """Options that let a strategy learn within a test; each is given to whoever takes it."""
 

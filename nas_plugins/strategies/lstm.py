@@ -78,7 +78,7 @@ class LSTM:
         tape = []
         for layer in range(len(self.parameters) // 3):
             of_input, of_hidden, bias = self.parameters[3 * layer : 3 * layer + 3]
-            projected = x @ of_input + bias
+            projected = np.tensordot(x, of_input, 1) + bias
             hidden = cell = np.zeros((len(x), self.hidden_size))
             outputs, moments = np.empty((*active.shape, self.hidden_size)), []
             for t in range(active.shape[1]):
@@ -119,7 +119,7 @@ class LSTM:
                 np.tensordot(before, d_gates, axes=([0, 1], [0, 1])),
                 d_gates.sum(axis=(0, 1)),
             ]
-            d_outputs = d_gates @ of_input.T
+            d_outputs = np.tensordot(d_gates, of_input.T, 1)
         return d_outputs, gradients
 
 

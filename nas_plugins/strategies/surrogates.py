@@ -116,8 +116,9 @@ class MLPSurrogate(Surrogate):
         rows, share, x, hidden = tape
         d_hidden = d_prediction[:, None] * self._out * (hidden > 0)
         d_embeddings = np.einsum("nd,nh->ndh", share, d_hidden @ self._hidden.T)
-        d_own, d_shared = np.zeros_like(self._own), np.zeros_like(self._shared)
-        np.add.at(d_own, (np.arange(rows.shape[1]), rows), d_embeddings)
+        taken = rows[:, :, None] == np.arange(self._own.shape[1])  # faster than np.add.at
+        d_own = taken.transpose(1, 2, 0) @ d_embeddings.transpose(1, 0, 2)
+        d_shared = np.zeros_like(self._shared)
         np.add.at(d_shared, self._words, d_own)
         return [
             d_shared,

@@ -213,15 +213,7 @@ class SupernetClassifier(pl.LightningModule):
             Pairs of validation accuracy in [0, 1] and architecture, best first.
         """
         score = self.one_shot_score(data, recalibration_batches=recalibration_batches)
-        scores: dict[Architecture, float] = {}
-
-        def evaluate(architecture: Architecture) -> float:
-            if architecture not in scores:
-                scores[architecture] = score(architecture)
-            return scores[architecture]
-
-        found = self.search.derive(num, evaluate)
-        return sorted(((evaluate(a), a) for a in found), key=lambda pair: -pair[0])
+        return self.search.rank(num, score)
 
     def one_shot_score(
         self, data: ImageDataModule, *, recalibration_batches: int = 16

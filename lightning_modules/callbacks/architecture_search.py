@@ -117,6 +117,23 @@ class ArchitectureSearch(pl.Callback):
         """The ``num`` best architectures so far, best first; see :meth:`Mutator.derive`."""
         return self.mutator.derive(num, evaluate)
 
+    def rank(self, num: int, evaluate: Evaluate) -> list[tuple[float, Architecture]]:
+        """The ``num`` best architectures so far with their score, best first.
+
+        Args:
+            num: How many.
+            evaluate: Called once for each architecture.
+        """
+        scores: dict[Architecture, float] = {}
+
+        def once(architecture: Architecture) -> float:
+            if architecture not in scores:
+                scores[architecture] = evaluate(architecture)
+            return scores[architecture]
+
+        found = self.derive(num, once)
+        return sorted(((once(a), a) for a in found), key=lambda pair: -pair[0])
+
     def draw_alphas(self, path: str | Path) -> None:
         """Draw how the probabilities of choices moved, one panel per decision."""
         draw_curves(self.history, choice_names(self.mutator), path)

@@ -7,6 +7,7 @@ suites find them. :func:`create` makes one from its name.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.errors import NasPluginsError
@@ -38,6 +39,7 @@ __all__ = [
     "ProxylessNAS",
     "Reward",
     "Uniform",
+    "check",
     "create",
     "mutator_class",
 ]
@@ -73,6 +75,15 @@ _registry = Registry("mutator", __name__, REGISTRY, MutatorNameError)
 def mutator_class(name: str) -> type[Mutator]:
     """The class registered under a name, or at ``package.module:Class`` of the user's own."""
     return _registry.find(name)
+
+
+def check(name: str, options: Mapping[str, Any]) -> type[Mutator]:
+    """The class a name stands for, which takes these options.
+
+    Raises:
+        MutatorNameError: Unknown name or option; the message lists the known ones.
+    """
+    return _registry.check(name, options)
 
 
 def create(name: str, supernet: Supernet, *, seed: int = 0, **options: Any) -> Mutator:

@@ -13,6 +13,7 @@ TINY = {
     "hpbandster_search.py": ["--max-budget", "1", "--channels", "4"],
     "lightning_child.py": [],
     "nni_search.py": [],
+    "nni_supernet.py": [],
     "optuna_search.py": [],
     "supernet_search.py": [],
 }

@@ -7,7 +7,8 @@ trials are processes that train children (:func:`write_config` writes its files)
     nnictl create --config my_search/config.yml
 
 Or a strategy drives ``nni.nas.experiment.NasExperiment``, over a space of this package
-(:class:`ArchitectureModelSpace`) or of NNI's own hub (:class:`ArchitectureStrategy`).
+(:class:`ArchitectureModelSpace`) or of NNI's own hub (:class:`ArchitectureStrategy`); a mutator
+does so as a one-shot strategy (:class:`SupernetStrategy`).
 
 With several trials at once NNI 3.0 shows wrong pairs of parameters and metric. Trials report
 their architecture with their score, so :func:`report` shows the true ones.
@@ -30,6 +31,7 @@ except ModuleNotFoundError as _error:
 if TYPE_CHECKING:
     from nas_plugins.nni.config import write_config
     from nas_plugins.nni.model_space import ArchitectureModelSpace
+    from nas_plugins.nni.one_shot import SupernetStrategy
     from nas_plugins.nni.reporting import receive_architecture, report_score
     from nas_plugins.nni.results import report
     from nas_plugins.nni.search_space import architecture_of, from_nni, parameters_of, to_nni
@@ -40,6 +42,7 @@ _EXPORTS = {
     "ArchitectureModelSpace": "model_space",
     "ArchitectureStrategy": "strategy",
     "ArchitectureTuner": "tuner",
+    "SupernetStrategy": "one_shot",
     "architecture_of": "search_space",
     "from_nni": "search_space",
     "parameters_of": "search_space",
@@ -54,6 +57,7 @@ __all__ = [
     "ArchitectureModelSpace",
     "ArchitectureStrategy",
     "ArchitectureTuner",
+    "SupernetStrategy",
     "architecture_of",
     "from_nni",
     "parameters_of",

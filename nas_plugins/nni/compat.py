@@ -3,7 +3,8 @@
 What needed no code but a way around stands where it is walked: wrong parameters at several
 trials at once (:mod:`nas_plugins.nni.metric`), ids that start again on resume
 (:mod:`nas_plugins.nni.tuner`), checkpoints that ``torch.load`` refuses and models that the
-engine forgets (:mod:`nas_plugins.nni.strategy`).
+engine forgets (:mod:`nas_plugins.nni.strategy`), the order in which one-shot strategies have
+to be imported (:mod:`nas_plugins.nni.one_shot`).
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from typing import Any
 from nni.nas.nn.pytorch import ModelSpace
 from torch import nn
 
-from nas_plugins.architecture import Architecture
+from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.nni.mutables import mutable_of
 from nas_plugins.nni.search_space import read_choices
 from nas_plugins.space import SearchSpace
 
-__all__ = ["ArchitectureModelSpace"]
+__all__ = ["ArchitectureModelSpace", "sample_of"]
 
 
 class ArchitectureModelSpace(ModelSpace):
@@ -53,6 +53,11 @@ class ArchitectureModelSpace(ModelSpace):
     def architecture(self, sample: Mapping[str, Any]) -> Architecture:
         """The architecture of a sample of NNI's, say of ``export_top_models``."""
         return read_choices(self.search_space, sample)
+
+
+def sample_of(space: SearchSpace, architecture: Mapping[str, Choice]) -> dict[str, Choice]:
+    """NNI's sample of an architecture: inactive decisions, which NNI has not, at their default."""
+    return {label: architecture.get(label, d.default) for label, d in space.decisions.items()}
 
 
 def load_space(space: str | SearchSpace, **options: Any) -> SearchSpace:

@@ -18,7 +18,7 @@ from nas_plugins import strategies
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.nni.metric import failure_in, score_in
-from nas_plugins.nni.model_space import ArchitectureModelSpace, load_space
+from nas_plugins.nni.model_space import ArchitectureModelSpace, load_space, sample_of
 from nas_plugins.nni.mutables import Translation
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies import Observation, Strategy
@@ -134,9 +134,7 @@ class ArchitectureStrategy(NNIStrategy):
 
     def _sample(self, architecture: Architecture) -> dict[str, Any]:
         sample = self._translation.sample(architecture)
-        for label, decision in (self._own.decisions if self._own is not None else {}).items():
-            sample[label] = architecture.get(label, decision.default)
-        return sample
+        return sample if self._own is None else {**sample, **sample_of(self._own, architecture)}
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
         self._tell(event.model, event.metric)

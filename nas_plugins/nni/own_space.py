@@ -47,7 +47,8 @@ class _Reader:
             if key == "_name":
                 continue
             label = key if self._occurrences[key] == 1 else "/".join((*path, key))
-            meta = None if label == key else {"nni_key": key}
+            as_written = label == key and len(path) <= 2  # to_nni nests once
+            meta = None if as_written else {"nni_key": key}
             values = _checked_values(label, spec)
             alternatives = _alternatives(label, spec, values)
             try:

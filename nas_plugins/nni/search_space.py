@@ -3,8 +3,10 @@
 NNI knows one kind of condition: what lies inside an alternative of a nested ``choice``. So a
 decision that exists for exactly one choice of exactly one discrete parent is nested there,
 and every other one (several parents, several choices, the depth of a ``repeat``, a shared
-label) is written once at the top, where NNI takes it for always active. Reading drops what
-the space calls inactive, so a label is one dimension for NNI, wherever it is shared.
+label) is written once at the top, where NNI takes it for always active. So is one whose
+parent is nested itself, since NNI 3.0's own tuners raise a KeyError at the third level
+(``ParameterSpec.is_activated_in``). Reading drops what the space calls inactive, so a label
+is one dimension for NNI, wherever it is shared.
 
 The JSON carries the ConfigurationSpace itself under ``"_configspace"`` in its first entry,
 which NNI does not look at. That holds what NNI's own notation cannot say (conditions,
@@ -28,7 +30,8 @@ __all__ = ["architecture_of", "from_nni", "parameters_of", "read_choices", "to_n
 
 CONFIG_SPACE = "_configspace"
 KEY = "nni_key"
-"""Note in a decision's ``meta``: its key in NNI's JSON, where that is not its label."""
+"""Note in a decision's ``meta``: its key in NNI's JSON, where :func:`to_nni` would choose another
+one, or another place."""
 
 _RESERVED = ("_name", "_type", "_value", "_index", CONFIG_SPACE)
 _LARGEST = 2**53  # NNI's manager is JavaScript, which rounds integers beyond
@@ -158,7 +161,12 @@ def _specs(space: SearchSpace) -> dict[str, Any]:
 
 
 def _places(space: SearchSpace) -> dict[str, _Place]:
-    return {label: _place(space, decision) for label, decision in space.decisions.items()}
+    places: dict[str, _Place] = {}
+    for label, decision in space.decisions.items():  # parents come first
+        place = _place(space, decision)
+        third = place.parent is not None and places[place.parent].parent is not None
+        places[label] = _Place(place.key) if third and KEY not in decision.meta else place
+    return places
 
 
 def _place(space: SearchSpace, decision: Decision) -> _Place:

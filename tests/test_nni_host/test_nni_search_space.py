@@ -115,6 +115,28 @@ def test_whatever_a_tuner_of_nni_picks_is_an_architecture(space, seed):
         assert architecture in space
 
 
+def test_nothing_is_nested_twice_which_nnis_own_tuners_fail_at():
+    space = ConfigurationSpace({"a": ["x", "y"], "b": ["x", "y"], "c": ["x", "y"]})
+    space.add(EqualsCondition(space["b"], space["a"], "x"))
+    space.add(EqualsCondition(space["c"], space["b"], "x"))
+    space = SearchSpace(space)
+    search_space = to_nni(space)
+    assert set(search_space) == {"a", "c"}
+    assert "b" in search_space["a"]["_value"][0]
+    formatted, rng = format_search_space(search_space), np.random.default_rng(0)
+    picked = [deformat_parameters(suggest(rng, formatted), formatted) for _ in range(20)]
+    assert {len(architecture_of(space, p)) for p in picked} == {1, 2, 3}
+
+
+def test_a_users_own_nesting_is_kept_however_deep():
+    inner = {"_name": "x", "c": {"_type": "choice", "_value": [1, 2]}}
+    outer = {"_name": "x", "b": {"_type": "choice", "_value": [inner, {"_name": "y"}]}}
+    space = from_nni({"a": {"_type": "choice", "_value": [outer, {"_name": "y"}]}})
+    parameters = {"a": {"_name": "x", "b": {"_name": "x", "c": 2}}}
+    assert parameters_of(space, {"a": "x", "b": "x", "c": 2}) == parameters
+    assert dict(architecture_of(space, parameters)) == {"a": "x", "b": "x", "c": 2}
+
+
 def test_a_tree_is_nested_and_a_shared_label_is_written_once():
     space = ConfigurationSpace({"op": ["conv", "pool", "none"], "depth": (1, 3), "kernel": [3, 5]})
     space.add(OrdinalHyperparameter("width", [8, 16]), UniformIntegerHyperparameter("block", 0, 4))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from bisect import bisect
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,12 @@ class SearchSpace:
         self._canonical = canonical
         self._decisions = compile_decisions(config_space)
         self._order = {label: i for i, label in enumerate(self._decisions)}
+        self._conditional_on = {
+            literal.label
+            for decision in self._decisions.values()
+            for clause in decision.condition
+            for literal in clause
+        }
 
     # -- definition ---------------------------------------------------------------------
 
@@ -256,34 +264,59 @@ class SearchSpace:
         known = given or {}
         return self._accept(lambda: self._complete(known, lambda d: d.sample(rng)))
 
-    def mutable(self, architecture: Architecture) -> list[str]:
+    def mutable(self, architecture: Mapping[str, Choice]) -> list[str]:
         """Labels of the decisions that have another choice, in the space's order."""
         labels = [label for label in architecture if self._decisions[label].num_choices > 1]
         # The architecture's own order may differ between hosts, the space's does not.
         return sorted(labels, key=self._order.__getitem__)
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, picked uniformly, to another legal choice.
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+        *,
+        times: int = 1,
+        odds: Callable[[tuple[str, ...]], Sequence[float]] | None = None,
+    ) -> Architecture:
+        """Change one decision to another legal choice.
 
         Decisions that become active are drawn from their prior, those that become inactive
         are dropped. Of ``inputs`` one input is exchanged for another.
 
+        Args:
+            architecture: Left as it is.
+            rng: Source of randomness.
+            times: How many such changes follow each other; a decision may change back.
+            odds: Gives the probability with which each of some decisions is the one that
+                changes, from their labels; default: all are equally likely.
+
         Raises:
             UnsupportedSpaceError: No decision of the architecture has a second choice.
         """
-        mutable = self.mutable(architecture)
+        mutable, limits = self._mutable_with(architecture, odds)
         if not mutable:
             raise UnsupportedSpaceError(
                 f"nothing to mutate in space {self.name!r}: every decision of the architecture "
                 "has a single choice"
             )
+        chosen = dict(architecture)
 
         def proposal() -> dict[str, Choice]:
-            label = mutable[rng.integers(len(mutable))]
-            other = self._decisions[label].mutate(architecture[label], rng)
-            return self._complete({**architecture, label: other}, lambda d: d.sample(rng))
+            if limits is None:
+                label = mutable[rng.integers(len(mutable))]
+            else:
+                label = mutable[bisect(limits, rng.random() * limits[-1], hi=len(limits) - 1)]
+            decision = self._decisions[label]
+            changed = {**chosen, label: decision.mutate(chosen[label], rng)}
+            if label not in self._conditional_on:
+                return changed
+            return self._complete(changed, lambda d: d.sample(rng))
 
-        return self._accept(proposal)
+        for _ in range(times):
+            before, chosen = chosen, self._legal(proposal)
+            if chosen.keys() != before.keys():
+                mutable, limits = self._mutable_with(chosen, odds)
+        return Architecture(chosen)
 
     def crossover(
         self, first: Architecture, second: Architecture, rng: np.random.Generator
@@ -427,11 +460,23 @@ class SearchSpace:
                 chosen[label] = known[label] if label in known else pick(decision)
         return chosen
 
+    def _mutable_with(
+        self,
+        chosen: Mapping[str, Choice],
+        odds: Callable[[tuple[str, ...]], Sequence[float]] | None,
+    ) -> tuple[list[str], list[float] | None]:
+        """Labels that can be mutated, and the running sum of their odds if these differ."""
+        labels = self.mutable(chosen)
+        return labels, None if odds is None else list(accumulate(odds(tuple(labels))))
+
     def _accept(self, propose: Callable[[], dict[str, Choice]]) -> Architecture:
+        return Architecture(self._legal(propose))
+
+    def _legal(self, propose: Callable[[], dict[str, Choice]]) -> dict[str, Choice]:
         for _ in range(_MAX_REJECTIONS):
             chosen = propose()
             if not self._is_forbidden(chosen):
-                return Architecture(chosen)
+                return chosen
         raise UnsupportedSpaceError(
             f"no legal architecture in {_MAX_REJECTIONS} proposals: the forbidden clauses of "
             f"space {self.name!r} leave (almost) nothing: {self.config_space.forbidden_clauses}"

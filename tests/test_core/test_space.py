@@ -88,6 +88,28 @@ def test_mutation_changes_one_decision_and_repairs_the_rest():
         architecture = child
 
 
+@pytest.mark.parametrize("make", [conditional_space, every_kind])
+def test_many_mutations_are_as_many_calls(make):
+    space, rng, twin = make(), np.random.default_rng(0), np.random.default_rng(0)
+    architecture = space.default()
+    at_once = space.mutate(architecture, twin, times=200)
+    for _ in range(200):
+        architecture = space.mutate(architecture, rng)
+    assert at_once == architecture
+    assert at_once in space
+
+
+def test_mutation_picks_decisions_by_the_odds():
+    space, rng = conditional_space(), np.random.default_rng(0)
+    architecture = space.default()
+    for _ in range(50):
+        child = space.mutate(
+            architecture, rng, odds=lambda labels: [label == "depth" for label in labels]
+        )
+        assert child["depth"] != architecture["depth"]
+        architecture = child
+
+
 def test_crossover_takes_from_either_parent():
     space, rng = conditional_space(), np.random.default_rng(0)
     for _ in range(100):

@@ -15,7 +15,7 @@ from nas_plugins.strategies import REGISTRY, create
 OPTUNA: dict[str, Callable[..., BaseSampler]] = {
     "optuna_random": optuna.samplers.RandomSampler,
     "tpe": optuna.samplers.TPESampler,
-    "nsga2": optuna.samplers.NSGAIISampler,
+    "optuna_nsga2": optuna.samplers.NSGAIISampler,
     "gp": optuna.samplers.GPSampler,
 }
 NAMES = [*REGISTRY, *OPTUNA]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.base import Observation, Score, Strategy
     from nas_plugins.strategies.deduplicated import Deduplicated
     from nas_plugins.strategies.grid import GridSearch
+    from nas_plugins.strategies.hierarchical_evolution import HierarchicalEvolution
+    from nas_plugins.strategies.nsga2 import NSGA2
     from nas_plugins.strategies.pnas import PNAS
     from nas_plugins.strategies.ppo import PPO
     from nas_plugins.strategies.random import RandomSearch
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.reinforce import Reinforce
 
 __all__ = [
+    "NSGA2",
     "PNAS",
     "PPO",
     "REGISTRY",
     "Deduplicated",
     "GridSearch",
+    "HierarchicalEvolution",
     "Observation",
     "RandomSearch",
     "RegularizedEvolution",
@@ -44,6 +48,8 @@ __all__ = [
 
 REGISTRY = {
     "grid": "grid:GridSearch",
+    "hierarchical_evolution": "hierarchical_evolution:HierarchicalEvolution",
+    "nsga2": "nsga2:NSGA2",
     "pnas": "pnas:PNAS",
     "ppo": "ppo:PPO",
     "random": "random:RandomSearch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Union
 
@@ -14,7 +14,7 @@ from nas_plugins.architecture import Architecture
 from nas_plugins.errors import ScoreError
 from nas_plugins.space import SearchSpace
 
-__all__ = ["Observation", "Score", "Strategy", "dominates"]
+__all__ = ["Observation", "Score", "Strategy"]
 
 Score = Union[float, tuple[float, ...]]
 """One number, or one for each objective; higher is better."""
@@ -142,9 +142,3 @@ class Strategy(ABC):
                 "numbers. Tell a failed evaluation as None"
             )
         return values if several else values[0]
-
-
-def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Pareto dominance, higher is better: nowhere worse and somewhere better."""
-    pairs = list(zip(first, second, strict=True))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

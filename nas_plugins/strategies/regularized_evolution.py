@@ -8,7 +8,8 @@ import numpy as np
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.space import SearchSpace
-from nas_plugins.strategies.base import Observation, Strategy, dominates
+from nas_plugins.strategies.base import Observation, Strategy
+from nas_plugins.strategies.tournament import winner
 
 __all__ = ["RegularizedEvolution"]
 
@@ -71,20 +72,9 @@ class RegularizedEvolution(Strategy):
         if len(self._population) < self.population_size:
             return self.space.sample(rng)
         drawn = rng.integers(self.population_size, size=self.sample_size)
-        parent = self._best([self._population[i] for i in drawn], rng)
+        parent = winner([self._population[i] for i in drawn], rng)
         if self.identity_probability and rng.random() < self.identity_probability:
             return parent
         if not self.space.mutable(parent):  # the space's only architecture
             return parent
         return self.space.mutate(parent, rng)
-
-    @staticmethod
-    def _best(sample: list[Observation], rng: np.random.Generator) -> Architecture:
-        if not isinstance(sample[0].score, tuple):
-            return max(sample, key=lambda member: member.score).architecture  # type: ignore[arg-type, return-value]
-        front = [
-            member.architecture
-            for member in sample
-            if not any(dominates(rival.score, member.score) for rival in sample)  # type: ignore[arg-type]
-        ]
-        return front[rng.integers(len(front))]

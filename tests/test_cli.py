@@ -9,7 +9,7 @@ import pytest
 from nas_plugins.cli import INTERRUPTED, _parser, main, named_values
 from nas_plugins.errors import NasPluginsError
 
-COMMANDS = ("search", "draw", "export", "space", "nni-config")
+COMMANDS = ("search", "report", "draw", "export", "space", "nni-config")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -161,6 +161,8 @@ def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):
     assert "a random search of the same budget" in printed
     (best,) = (tmp_path / "runs" / "search").glob("best-*")
     assert (best / "architecture.svg").is_file()
+    page = (tmp_path / "runs" / "search" / "report.html").read_text("utf-8")
+    assert '"costs":["multiply_adds","parameters"]' in page
     assert (best / "exported" / "architecture.json").is_file()
 
     from nas_plugins.export import load_exported

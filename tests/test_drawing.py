@@ -145,6 +145,43 @@ def test_darts_v2_is_the_published_figure():
     assert captions == ["c_{k-2}", "c_{k-1}", "2", "3", "4", "5", "c_{k}"]
 
 
+def test_two_sided_nodes_are_edges_of_one_cell():
+    """ENAS, Pham et al. 2018: each node sums two operations, each on an earlier tensor."""
+    space = SPACES["enas_micro"]
+    wish = {"normal/2/x": "1", "normal/2/x/operation": "identity", "normal/3/y": "2"}
+    architecture = space.complete(wish)
+    normal, reduce = picture(space, architecture).graphs
+    assert (normal.title, reduce.title) == ("normal  ×6", "reduce  ×2")
+    edges = [edge for edge in normal.edges if edge.target == "2"]
+    assert [(e.source, e.operation) for e in edges] == [
+        ("1", "identity"),
+        (architecture["normal/2/y"], architecture["normal/2/y/operation"]),
+    ]
+    assert ("2", "3") in {(e.source, e.target) for e in normal.edges}
+    assert {e.source for e in normal.edges if e.target == "concat"} == set("23456")
+
+
+@pytest.mark.parametrize("end", ["concat", "unread"])
+def test_combination_is_written_on_its_node(end):
+    captions = {"c": {"0": "in", end: "out"}}
+
+    def network(choose):
+        for node in ("1", "2"):
+            edge = partial(
+                choose.layer, f"c/{node}/x/operation", {"conv": nn.Identity, "pool": nn.Identity}
+            )
+            choose.inputs(f"c/{node}/x", {str(i): edge for i in range(int(node))})
+            choose.layer(f"c/{node}/how", {"add": nn.Identity, "concat": nn.Identity})
+        return nn.Identity()
+
+    network.cell_captions = captions
+    space = SearchSpace.from_network(network)
+    (graph,) = picture(space, space.complete({"c/2/x": "1", "c/2/how": "concat"})).graphs
+    assert [node.caption for node in graph.nodes.values()] == ["in", "1  add", "2  concat", "out"]
+    joined = {e.source for e in graph.edges if e.target == end}
+    assert joined == ({"1", "2"} if end == "concat" else {"2"})
+
+
 def test_layers_stand_in_the_order_of_the_network():
     space = SPACES["chain"]
     architecture = space.complete({"depth": 6})

@@ -20,6 +20,9 @@ __all__ = ["main"]
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+SETTINGS = "nas_plugins:settings"
+"""User attribute in which ``search`` notes what a study was made with."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_search, _add_draw, _add_export, _add_space, _add_nni_config):
+    for add in (_add_search, _add_report, _add_draw, _add_export, _add_space, _add_nni_config):
         add(commands)
     return parser
 
@@ -95,6 +98,37 @@ def _add_search(commands: Commands) -> None:
         help="CPU threads of PyTorch; small networks only wait for a second one",
     )
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu, ...")
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "write a study as one HTML page: Pareto front, best so far, architectures drawn; a study "
+        "of `nas-plugins search` knows its space",
+        "nas_plugins.cli.report",
+    )
+    parser.add_argument(
+        "--storage", required=True, help="Optuna storage URL, or the file of a journal"
+    )
+    parser.add_argument("--study", help="its name; needed where the storage holds several")
+    _add_space_options(parser, default=None)
+    parser.add_argument(
+        "--objective",
+        action="append",
+        metavar="NAME",
+        help="name of an objective, with its unit; once for each, in their order",
+    )
+    parser.add_argument(
+        "--image-shape",
+        type=_shape,
+        metavar="C,H,W",
+        help="count parameters and multiply-adds of all architectures for images of this shape",
+    )
+    parser.add_argument(
+        "--drawn", type=_positive, default=100, help="how many architectures are drawn"
+    )
+    parser.add_argument("output", type=Path, help="HTML file to write")
 
 
 def _add_draw(commands: Commands) -> None:
@@ -193,10 +227,12 @@ def _command(commands: Commands, name: str, help: str, module: str) -> argparse.
     return parser
 
 
-def _add_space_options(parser: argparse.ArgumentParser) -> None:
+def _add_space_options(
+    parser: argparse.ArgumentParser, default: str | None = "nas_bench_201"
+) -> None:
     parser.add_argument(
         "--space",
-        default="nas_bench_201",
+        default=default,
         help="registered name, package.module:function, or path/to/file.py:function",
     )
     parser.add_argument(
@@ -218,6 +254,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return value
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    shape = tuple(_positive(size) for size in text.split(","))
+    if len(shape) != 3:
+        raise argparse.ArgumentTypeError(f"expected channels,height,width, got {text!r}")
+    return shape
 
 
 def named_values(items: Sequence[str] | None) -> dict[str, Any]:

@@ -18,18 +18,18 @@ from lightning_modules import ChildClassifier, ChildResult, train_child
 from lightning_modules.catalogue import data_module
 from lightning_modules.training import options_of_data
 from nas_plugins import Architecture, Budget, SearchSpace
-from nas_plugins.cli import INTERRUPTED, OptionError, named_values
+from nas_plugins.cli import INTERRUPTED, SETTINGS, OptionError, named_values
 from nas_plugins.drawing import draw
 from nas_plugins.estimators.cost import Cost, cost_of
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
 from nas_plugins.optuna.artifacts import upload_drawing
+from nas_plugins.optuna.report import write_study_report
 from nas_plugins.spaces import load
 from nas_plugins.strategies import Deduplicated, create
 
 __all__ = ["search"]
 
 NUM_SHOWN = 5
-SETTINGS = "nas_plugins:settings"
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ class _Job:
         upload_drawing(
             trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
         )
+        costs = self.costs(architecture)
+        trial.set_user_attr("parameters", costs.parameters)
+        trial.set_user_attr("multiply_adds", costs.multiply_adds)
         try:
             return self.train(architecture, self.budget).score
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
@@ -144,6 +147,10 @@ def search(options: argparse.Namespace) -> None:
         _run(job, baseline, options.trials, "random search")
         _compare(job, options.strategy, study, baseline)
     _finish(job, best, options.final_epochs)
+    page = write_study_report(
+        study, job.space, job.directory / "report.html", objectives=["validation accuracy"]
+    )
+    job.console.print(f"every trial, drawn: {page}", soft_wrap=True)
 
 
 def _run(job: _Job, study: optuna.Study, trials: int, name: str) -> None:
@@ -245,7 +252,7 @@ def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
     job.console.print(f"drawing       {drawing}", soft_wrap=True)
     job.console.print(f"network       {exported[1]}", soft_wrap=True)
     job.console.print(
-        f"every trial, drawn: optuna-dashboard {job.storage} --artifact-dir {job.artifacts}",
+        f"in the dashboard: optuna-dashboard {job.storage} --artifact-dir {job.artifacts}",
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of architectures and of searches: SVG, PNG or PDF, by matplotlib alone.
+"""Pictures of architectures and of searches: SVG, PNG or PDF, or one HTML page of all.
 
 Example:
     >>> import numpy as np, tempfile, pathlib
@@ -18,12 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.architecture import Choice
+from nas_plugins.drawing.report import Objective, Result, pareto_front, write_report
 from nas_plugins.space import SearchSpace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "draw_history", "figure", "log_drawing"]
+__all__ = [
+    "Objective",
+    "Result",
+    "draw",
+    "draw_history",
+    "figure",
+    "log_drawing",
+    "pareto_front",
+    "write_report",
+]
 
 _FORMATS = (".pdf", ".png", ".svg")
 _saving = threading.Lock()

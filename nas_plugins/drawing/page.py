@@ -11,7 +11,17 @@ from nas_plugins.architecture import Architecture
 from nas_plugins.drawing.palette import INK
 from nas_plugins.drawing.panels import graph_panel, legend_panel, stack_panel, table_panel
 from nas_plugins.drawing.parts import Card, Frame, Picture
-from nas_plugins.drawing.shapes import BAR, Box, Curve, Panel, Word, join_panels, text_width
+from nas_plugins.drawing.shapes import (
+    BAR,
+    MARGIN,
+    Box,
+    Curve,
+    Panel,
+    Word,
+    join_panels,
+    stroke,
+    text_width,
+)
 from nas_plugins.drawing.structure import picture
 from nas_plugins.space import SearchSpace
 
@@ -22,9 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compose", "paint"]
 
-_MARGIN = 18.0
 _WIDTH = 700.0  # beyond it, panels go to the next shelf
-_ARROW = 6.5
 
 
 def compose(space: SearchSpace, architecture: Architecture, title: str | None = None) -> Panel:
@@ -70,13 +78,13 @@ def paint(page: Panel) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = page.width + 2 * _MARGIN, page.height + 2 * _MARGIN
+    width, height = page.width + 2 * MARGIN, page.height + 2 * MARGIN
     figure = Figure(figsize=(width / 72, height / 72), dpi=144, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(-_MARGIN, width - _MARGIN)
-    axes.set_ylim(height - _MARGIN, -_MARGIN)
+    axes.set_xlim(-MARGIN, width - MARGIN)
+    axes.set_ylim(height - MARGIN, -MARGIN)
     for curve in page.curves:
         _paint_curve(axes, curve)
     _paint_boxes(axes, page)
@@ -140,28 +148,13 @@ def _paint_curve(axes: Axes, curve: Curve) -> None:
     from matplotlib.patches import PathPatch, Polygon
     from matplotlib.path import Path
 
-    vertices: list[tuple[float, float]] = []
-    codes = []
-    for piece in curve.pieces:
-        first, second = piece
-        if vertices:
-            last = vertices[-1]
-            if first != last:
-                vertices += [*_controls(last, first, curve.axis), first]
-                codes += [Path.CURVE4] * 3
-        else:
-            vertices.append(first)
-            codes.append(Path.MOVETO)
-        vertices.append(second)
-        codes.append(Path.LINETO)
-    if curve.arrow:
-        tip = vertices[-1]
-        back = [tip[0], tip[1]]
-        back[curve.axis] -= _ARROW
-        vertices[-1] = (back[0], back[1])
-        side = [(0.0, 2.8), (0.0, -2.8)] if curve.axis == 0 else [(2.8, 0.0), (-2.8, 0.0)]
-        corners = [tip, *((back[0] + dx, back[1] + dy) for dx, dy in side)]
-        axes.add_patch(Polygon(corners, closed=True, color=curve.style.line, lw=0, zorder=2))
+    drawn = stroke(curve)
+    vertices, codes = [drawn.start], [Path.MOVETO]
+    for step in drawn.steps:
+        vertices += step
+        codes += [Path.LINETO] if len(step) == 1 else [Path.CURVE4] * 3
+    if drawn.head:
+        axes.add_patch(Polygon(drawn.head, closed=True, color=curve.style.line, lw=0, zorder=2))
     axes.add_patch(
         PathPatch(
             Path(vertices, codes),
@@ -173,11 +166,3 @@ def _paint_curve(axes: Axes, curve: Curve) -> None:
             zorder=1,
         )
     )
-
-
-def _controls(start: Any, end: Any, axis: int) -> list[tuple[float, float]]:
-    """Control points of a bend that leaves and arrives along the axis."""
-    middle = (start[axis] + end[axis]) / 2
-    if axis == 0:
-        return [(middle, start[1]), (middle, end[1])]
-    return [(start[0], middle), (end[0], middle)]

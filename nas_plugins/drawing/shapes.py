@@ -9,10 +9,27 @@ from functools import lru_cache
 from nas_plugins.drawing.layout import Point
 from nas_plugins.drawing.palette import INK, Style
 
-__all__ = ["BAR", "Box", "Curve", "Panel", "Word", "insert", "join_panels", "text_width"]
+__all__ = [
+    "BAR",
+    "MARGIN",
+    "Box",
+    "Curve",
+    "Panel",
+    "Stroke",
+    "Word",
+    "insert",
+    "join_panels",
+    "stroke",
+    "text_width",
+]
 
 BAR = 5.0
 """Width of the coloured bar at a card's left."""
+
+MARGIN = 18.0
+"""Around a page."""
+
+_ARROW = 6.5
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,47 @@ class Curve:
     axis: int = 0
     arrow: bool = True
     width: float = 1.4
+
+
+@dataclass
+class Stroke:
+    """A curve as a pen draws it.
+
+    Attributes:
+        start: Where the pen is put down.
+        steps: One point for a straight line, three for a cubic Bézier curve.
+        head: Corners of the arrow's head; empty without one.
+    """
+
+    start: Point
+    steps: list[tuple[Point, ...]]
+    head: list[Point]
+
+
+def stroke(curve: Curve) -> Stroke:
+    """Pieces, the bends between them, and the head, which shortens the last piece."""
+    start = last = curve.pieces[0][0]
+    steps: list[tuple[Point, ...]] = []
+    for first, second in curve.pieces:
+        if first != last:
+            steps.append((*_controls(last, first, curve.axis), first))
+        steps.append((second,))
+        last = second
+    if not curve.arrow:
+        return Stroke(start, steps, [])
+    back = (last[0] - _ARROW, last[1]) if curve.axis == 0 else (last[0], last[1] - _ARROW)
+    steps[-1] = (back,)
+    dx, dy = (0.0, 2.8) if curve.axis == 0 else (2.8, 0.0)
+    head = [last, (back[0] + dx, back[1] + dy), (back[0] - dx, back[1] - dy)]
+    return Stroke(start, steps, head)
+
+
+def _controls(start: Point, end: Point, axis: int) -> tuple[Point, Point]:
+    """Control points of a bend that leaves and arrives along the axis."""
+    middle = (start[axis] + end[axis]) / 2
+    if axis == 0:
+        return (middle, start[1]), (middle, end[1])
+    return (start[0], middle), (end[0], middle)
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """Graphs, stacks and tables that an architecture consists of, read from its labels.
 
 A label ``cell/to<-from`` is an edge of a cell and its choice the operation there. ``inputs``
-at ``cell/to`` connects node ``to``. Other layers are cards of a stack, in the order in which
-the network asks for them, and a choice made inside a candidate is shown inside its card.
-``train/...`` and what belongs to no layer are rows of a table.
+at ``cell/to`` connects node ``to``; at ``cell/3/x``, with one source and the layer
+``cell/3/x/operation``, it is an edge to node 3. Other layers are cards of a stack, in the
+order in which the network asks for them, and a choice made inside a candidate is shown
+inside its card. ``train/...`` and what belongs to no layer are rows of a table.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nas_plugins.space import SearchSpace
 __all__ = ["picture"]
 
 _EDGE = re.compile(r"(?:(?P<cell>.*)/)?(?P<to>[^/<]+)<-(?P<source>[^/<]+)")
+_SIDE = re.compile(r"(?P<cell>.+)/(?P<to>\d+)/(?P<side>[^/]+)")
 _INPUT_WORDS = {"from", "in", "input", "inputs", "skip", "skips", "sources"}
 _OP_WORDS = {"choice", "kind", "layer", "op", "operation", "type"}
 
@@ -27,7 +29,7 @@ def picture(space: SearchSpace, architecture: Architecture) -> Picture:
     """Sort every decision of an architecture into graphs, a stack and tables."""
     sorter = _Sorter(outline(space, architecture))
     captions = getattr(space.network, "cell_captions", {})
-    graphs = sorter.take_graphs(captions)
+    graphs = [*sorter.take_sided_graphs(captions), *sorter.take_graphs(captions)]
     stack = Stack(list(sorter.take_items(sorter.top_level())))
     return Picture(graphs, stack, sorter.take_tables(), _operations(space))
 
@@ -86,6 +88,46 @@ class _Sorter:
         return None if _is_numbered_folder(entry.label) else entry.parent
 
     # -- graphs -------------------------------------------------------------------------
+
+    def take_sided_graphs(self, captions: Mapping[str, Mapping[str, str]]) -> list[Graph]:
+        """Cells whose nodes have sides, each with a source and an operation of its own."""
+        cells: dict[str, list[tuple[Entry, str, Entry]]] = {}
+        for entry in self._left.values():
+            side = _SIDE.fullmatch(entry.label)
+            operation = self._left.get(f"{entry.label}/operation")
+            if (
+                side is not None
+                and operation is not None
+                and (entry.verb, operation.verb, len(entry.inputs)) == ("inputs", "layer", 1)
+                and side["side"] not in _INPUT_WORDS
+            ):
+                cells.setdefault(side["cell"], []).append((entry, side["to"], operation))
+        graphs = [self._sided_graph(c, sides, captions) for c, sides in cells.items()]
+        return [graph for graph in graphs if graph is not None]
+
+    def _sided_graph(
+        self,
+        cell: str,
+        sides: list[tuple[Entry, str, Entry]],
+        captions: Mapping[str, Mapping[str, str]],
+    ) -> Graph | None:
+        edges = [(entry.inputs[0], to) for entry, to, _ in sides]
+        known = sorted({name for edge in edges for name in edge}, key=natural_key)
+        if _has_cycle(known, edges):
+            return None
+        graph = Graph(_title(cell, max(entry.times for entry, _, _ in sides)), "right")
+        for (source, to), (entry, _, operation) in zip(edges, sides, strict=True):
+            del self._left[entry.label], self._left[operation.label]
+            lines = self._inner_lines(operation)
+            graph.edges.append(Edge(source, to, str(operation.choice), lines))
+        shown = dict(captions.get(cell, {}))
+        for to in dict.fromkeys(to for _, to in edges):
+            own = [e.label for e in self._left.values() if _folder(e.label) == f"{cell}/{to}"]
+            choices = [_value(self._left.pop(label).choice) for label in own]
+            if choices:  # how the sides are combined
+                shown[to] = "  ".join([shown.get(to, to), *choices])
+        _name_cell_nodes(graph, known, shown)
+        return graph
 
     def take_graphs(self, captions: Mapping[str, Mapping[str, str]]) -> list[Graph]:
         cells: dict[str, list[Entry]] = {}
@@ -253,7 +295,8 @@ def _name_cell_nodes(graph: Graph, known: list[str], captions: Mapping[str, str]
     """Captions, and the node that intermediate ones are concatenated into if there is one.
 
     ``captions`` is the network's own note, ``cell_captions[cell]``: node to caption. A name
-    there that no edge has is the concatenation of all nodes but the inputs.
+    there that no edge has is the concatenation of all nodes but the inputs; under the name
+    ``unread``, of those that no other node reads.
     """
     targets = {edge.target for edge in graph.edges}
     sources = {edge.source for edge in graph.edges}
@@ -268,7 +311,8 @@ def _name_cell_nodes(graph: Graph, known: list[str], captions: Mapping[str, str]
             graph.nodes[name] = Node(name, captions[name], "input")
         elif name not in graph.nodes:
             graph.nodes[name] = Node(name, captions[name], "output")
-            graph.edges += [Edge(node, name) for node in inner]
+            joined = [node for node in inner if name != "unread" or node not in sources]
+            graph.edges += [Edge(node, name) for node in joined]
 
 
 def _join_sinks(graph: Graph, layers: list[str]) -> None:

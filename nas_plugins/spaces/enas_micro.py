@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,11 @@ class ENASMicro(nn.Module):
     Raises:
         UnsupportedSpaceError: Fewer than three cells.
     """
+
+    cell_captions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        kind: {"0": "h_{k-2}", "1": "h_{k-1}", "concat": "h_{k}"} for kind in ("normal", "reduce")
+    }
+    """Names of a cell's ends in a drawing."""
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from hpbandster_toy import (
 )
 
 from nas_plugins import Architecture, Budget, SearchSpace, UnsupportedSpaceError, strategies
+from nas_plugins.drawing import Objective, Result, write_report
 from nas_plugins.hpbandster import WorkerDiedError, run
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(90)]
@@ -86,6 +87,22 @@ def test_own_hyperband_has_numpy_budgets_and_does_not_hang(space, hyperband):
     loaded = logged_results_to_HBS_result(str(directory))
     assert len(check(space, loaded)) == 20
     assert loaded.get_incumbent_id() == result.get_incumbent_id()
+
+
+def test_a_page_of_the_search(space, hyperband, tmp_path):
+    """As the documentation has it."""
+    _, result = hyperband
+    configs = result.get_id2config_mapping()
+    runs = [r for r in result.get_all_runs() if r.loss is not None]
+    largest = max(r.budget for r in runs)
+    results = [
+        Result(i, Architecture(configs[r.config_id]["config"]), (r.loss,))
+        for i, r in enumerate(r for r in runs if r.budget == largest)
+    ]
+    assert len(results) == 1 + 1 + 3
+    loss = Objective("loss", maximize=False)
+    page = write_report(space, results, tmp_path / "search.html", objectives=[loss])
+    assert all(result.architecture.id in page.read_text("utf-8") for result in results)
 
 
 def test_own_bohb_warm_started_builds_its_model_from_the_earlier_run(space, hyperband):

@@ -19,6 +19,7 @@ from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.estimators.one_shot import OneShotScore, accuracy
 from nas_plugins.mutators.base import Mutator
+from nas_plugins.prior import Prior
 from nas_plugins.rebuild import CheckpointError, read_tensors, reference, resolve
 from nas_plugins.space import SearchSpace
 
@@ -214,6 +215,31 @@ class SupernetClassifier(pl.LightningModule):
         """
         score = self.one_shot_score(data, recalibration_batches=recalibration_batches)
         return self.search.rank(num, score)
+
+    def prior(
+        self,
+        data: ImageDataModule,
+        *,
+        num: int = 100,
+        num_sampled: int = 0,
+        recalibration_batches: int = 16,
+    ) -> Prior:
+        """What the search has found out, for a search by training to start from.
+
+        Args:
+            data: As for :meth:`rank`. Unused where the method changes the supernet's paths,
+                so that none can be scored: then only ranks and probabilities are known.
+            num: Architectures to derive, see :func:`nas_plugins.mutators.prior_of`.
+            num_sampled: Further ones to score, drawn uniformly.
+            recalibration_batches: Of training images.
+        """
+        mutator = self.search.mutator
+        if not mutator.inherits_weights:
+            return mutators.prior_of(mutator, num=num)
+        score = self.one_shot_score(data, recalibration_batches=recalibration_batches)
+        return mutators.prior_of(
+            mutator, score, num=num, num_sampled=num_sampled, seed=self.hparams["seed"]
+        )
 
     def one_shot_score(
         self, data: ImageDataModule, *, recalibration_batches: int = 16

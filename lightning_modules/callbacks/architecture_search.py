@@ -18,6 +18,7 @@ from lightning_modules.resumable import BatchStream, ResumableLoader
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.mutators.base import Evaluate, Mutator
+from nas_plugins.mutators.prior import prior_of
 
 __all__ = ["ArchitectureSearch", "SearchSetupError", "choice_names"]
 
@@ -124,15 +125,7 @@ class ArchitectureSearch(pl.Callback):
             num: How many.
             evaluate: Called once for each architecture.
         """
-        scores: dict[Architecture, float] = {}
-
-        def once(architecture: Architecture) -> float:
-            if architecture not in scores:
-                scores[architecture] = evaluate(architecture)
-            return scores[architecture]
-
-        found = self.derive(num, once)
-        return sorted(((once(a), a) for a in found), key=lambda pair: -pair[0])
+        return list(prior_of(self.mutator, evaluate, num=num).scores[:num])
 
     def draw_alphas(self, path: str | Path) -> None:
         """Draw how the probabilities of choices moved, one panel per decision."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas_plugins.mutators.gdas import GDAS
     from nas_plugins.mutators.one_shot import OneShot
     from nas_plugins.mutators.pc_darts import PCDARTS
+    from nas_plugins.mutators.prior import prior_of
     from nas_plugins.mutators.proxyless import ProxylessNAS
     from nas_plugins.mutators.uniform import Uniform
     from nas_plugins.supernet import Supernet
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "create",
     "mutator_class",
+    "prior_of",
 ]
 
 REGISTRY = {
@@ -62,6 +64,7 @@ _EXPORTS = {
     "Loss": "base",
     "Mutator": "base",
     "Reward": "base",
+    "prior_of": "prior",
 }
 
 

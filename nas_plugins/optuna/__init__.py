@@ -38,11 +38,15 @@ from nas_plugins.strategies import REGISTRY
 
 
 def _ready_name(target: str) -> str:
-    """``regularized_evolution:RegularizedEvolution`` -> ``RegularizedEvolutionSampler``."""
+    """``regularized_evolution:RegularizedEvolution`` -> ``RegularizedEvolutionSampler``.
+
+    ``RandomSearch`` is no second ``RandomSampler``, and ``SupernetPrior`` drops its last word.
+    """
     name = target.rpartition(":")[2]
-    return (name[: -len("Search")] + "Architecture" if name.endswith("Search") else name) + (
-        "Sampler"
-    )
+    for ending, instead in {"Search": "Architecture", "Prior": ""}.items():
+        if name.endswith(ending):
+            name = name.removesuffix(ending) + instead
+    return name + "Sampler"
 
 
 _READY = {_ready_name(target): strategy for strategy, target in REGISTRY.items()}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.random import RandomSearch
     from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
     from nas_plugins.strategies.reinforce import Reinforce
+    from nas_plugins.strategies.supernet_prior import SupernetPrior
 
 __all__ = [
     "NSGA2",
@@ -41,6 +42,7 @@ __all__ = [
     "Score",
     "Strategy",
     "StrategyNameError",
+    "SupernetPrior",
     "check",
     "create",
     "strategy_class",
@@ -55,6 +57,7 @@ REGISTRY = {
     "random": "random:RandomSearch",
     "regularized_evolution": "regularized_evolution:RegularizedEvolution",
     "reinforce": "reinforce:Reinforce",
+    "supernet_prior": "supernet_prior:SupernetPrior",
 }
 """Name to ``module:class``, the module relative to this package."""
 

@@ -87,8 +87,7 @@ class Strategy(ABC):
         if number is None:
             number = self._next_number
         self._next_number = number + 1
-        rng = np.random.default_rng((self.seed, number, attempt))
-        return self._propose(number, rng)
+        return self._draw(number, attempt)
 
     def tell(
         self, architecture: Architecture, score: Score | None, *, budget: float | None = None
@@ -115,6 +114,10 @@ class Strategy(ABC):
         self._reset()
         for observation in history:
             self.tell(observation.architecture, observation.score, budget=observation.budget)
+
+    def _draw(self, number: int, attempt: int) -> Architecture:
+        """One draw of a proposal; for those that wrap another strategy to override."""
+        return self._propose(number, np.random.default_rng((self.seed, number, attempt)))
 
     @abstractmethod
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:

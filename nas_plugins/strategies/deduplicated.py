@@ -39,10 +39,7 @@ class Deduplicated(Strategy):
         """The latest score of this network in any of its forms, ``None`` if it has none."""
         return self._scores.get(self.space.canonical(architecture))
 
-    def ask(self, number: int | None = None, attempt: int = 0) -> Architecture:
-        if number is None:
-            number = self._next_number
-        self._next_number = number + 1
+    def _draw(self, number: int, attempt: int) -> Architecture:
         first = attempt * self.max_attempts
         for i in range(first, first + (self.max_attempts if self.reask else 1)):
             architecture = self.strategy.ask(number, i)

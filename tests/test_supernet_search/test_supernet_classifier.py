@@ -158,6 +158,9 @@ def test_mid_epoch_checkpoints_are_written(data, tmp_path):
     assert len(list(tmp_path.glob("*.ckpt"))) == made.global_step // 2
 
 
+CHOICES = ("conv3", "conv1", "skip_connect", "pool")
+
+
 # -- children ---------------------------------------------------------------------------------
 
 
@@ -178,6 +181,24 @@ def test_methods_that_learn_weights_alone_are_ranked_too(data):
     ranked = module.rank(data, num=3)
     assert len({a for _, a in ranked}) == 3
     assert ranked[0][0] == max(value for value, _ in ranked)
+    prior = module.prior(data, num=3)
+    assert list(prior.scores[:3]) == ranked
+    assert len(prior.scores) > 3
+    assert set(prior.probabilities["cell/first"]) == {"conv3", "conv1", "skip_connect"}
+
+
+def test_prior_holds_what_is_derived_and_what_was_sampled(fitted, data):
+    module, _, _ = fitted
+    prior = module.prior(data, num=3, num_sampled=4)
+    scores = {architecture: score for score, architecture in prior.scores}
+    assert set(module.search.derive(3)) < set(scores)
+    best = module.search.derive()[0]
+    assert scores[best] == module.one_shot_score(data)(best)
+    # Of the mixture, "pool" is no choice of an architecture.
+    first = dict(zip(CHOICES, module.search.mutator.probabilities()["cell/first"], strict=True))
+    assert prior.probabilities["cell/first"]["conv1"] == pytest.approx(
+        float(first["conv1"] / (1 - first["pool"]))
+    )
 
 
 def test_exported_child_has_the_same_accuracy_when_loaded(fitted, data, tmp_path):
@@ -219,6 +240,8 @@ def test_a_method_that_changes_paths_gives_no_weights(data):
         module.child(best)
     with pytest.raises(UnsupportedSpaceError, match="changes the supernet's paths"):
         module.rank(data)
+    prior = module.prior(data, num=2)
+    assert prior.scores[0] == (0.0, best)
     assert module.child(best, inherit_weights=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from nas_plugins.cli import INTERRUPTED, _parser, main, named_values
 from nas_plugins.errors import NasPluginsError
 
-COMMANDS = ("search", "report", "draw", "export", "space", "nni-config")
+COMMANDS = ("search", "report", "draw", "export", "space", "latency", "nni-config")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -176,3 +176,26 @@ def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):
             "select count(*) from trials where study_id = 1 and state = 'COMPLETE'"
         ).fetchone()
     assert count == 3
+
+
+def test_latency_writes_a_table_and_its_error(tmp_path, capsys):
+    from nas_plugins.estimators.latency_table import LatencyTable
+    from nas_plugins.spaces import load
+
+    path = tmp_path / "table.json"
+    short = ["latency", "--space-option", "channels=2", "--space-option", "num_cells=1",
+             "--image-size", "8", "--repeats", "2", "--check", "3", "--device", "cpu"]  # fmt: skip
+    for how in (["--rounds", "1"], ["--fit", "40"]):
+        assert main([*short, *how, str(path)]) == 0
+        printed = capsys.readouterr().out
+        assert "3 other architectures take" in printed
+        assert "Kendall" in printed
+        table = LatencyTable.read(path)
+        space = load("nas_bench_201", channels=2, num_cells=1)
+        assert {label: set(table[label]) for label in table} == {
+            label: set(decision.choices) for label, decision in space.decisions.items()
+        }
+        assert table.conditions["input_shape"] == [3, 8, 8]
+        assert table.conditions["options"]["channels"] == 2
+    assert main([*short, str(tmp_path / "nowhere" / "table.json")]) == 2
+    assert "no directory" in capsys.readouterr().err

@@ -50,7 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_search, _add_report, _add_draw, _add_export, _add_space, _add_nni_config):
+    for add in (
+        _add_search,
+        _add_report,
+        _add_draw,
+        _add_export,
+        _add_space,
+        _add_latency,
+        _add_nni_config,
+    ):
         add(commands)
     return parser
 
@@ -169,6 +177,43 @@ def _add_space(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the example")
     parser.add_argument("--json", action="store_true", help="print the space as ConfigSpace JSON")
     parser.add_argument("--list", action="store_true", help="print the names of all spaces")
+
+
+def _add_latency(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "latency",
+        "measure what each choice of a space takes on this device, and how well the sums agree "
+        "with whole networks",
+        "nas_plugins.cli.latency",
+    )
+    _add_space_options(parser)
+    parser.add_argument("table", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--image-size",
+        type=_positive,
+        required=True,
+        help="height and width of the images, such as 224 for ImageNet or 32 for CIFAR",
+    )
+    parser.add_argument("--batch-size", type=_positive, default=1, help="images per pass")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: CUDA where it is")
+    parser.add_argument("--threads", type=_positive, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--dtype", default="float32", help="such as float16 or bfloat16")
+    parser.add_argument(
+        "--rounds", type=_positive, default=3, help="networks in which each choice is timed"
+    )
+    parser.add_argument("--repeats", type=_positive, default=30, help="passes of each network")
+    parser.add_argument(
+        "--check", type=_positive, default=20, help="other networks to compare the table with"
+    )
+    parser.add_argument(
+        "--fit",
+        type=_positive,
+        metavar="N",
+        help="fit the table to the latencies of N whole networks instead of timing modules; for "
+        "spaces in which a choice changes the work of others, as numbers of channels do",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the networks")
 
 
 def _add_nni_config(commands: Commands) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nas_plugins.architecture import Choice
 from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.estimators.latency_table import LatencyTable
 from nas_plugins.space import SearchSpace
 
 __all__ = ["CostTable", "ExpectedCost"]
@@ -27,7 +28,8 @@ class ExpectedCost:
 
     Args:
         space: The space.
-        table: Costs; decisions and choices that it lacks cost nothing.
+        table: Costs; decisions and choices that it lacks cost nothing. The constant of a
+            :class:`~nas_plugins.estimators.latency_table.LatencyTable` is part of the sum.
 
     Raises:
         UnsupportedSpaceError: The table names what the space has not.
@@ -35,6 +37,7 @@ class ExpectedCost:
 
     def __init__(self, space: SearchSpace, table: CostTable) -> None:
         self._decisions = space.decisions
+        self._constant = table.constant_ms if isinstance(table, LatencyTable) else 0.0
         self._table: dict[str, dict[Choice, float]] = {}
         for label, costs in table.items():
             if label not in self._decisions:
@@ -51,7 +54,7 @@ class ExpectedCost:
 
     def of(self, architecture: Mapping[str, Choice]) -> float:
         """What one architecture costs."""
-        return sum(
+        return self._constant + sum(
             costs.get(architecture[label], 0.0)
             for label, costs in self._table.items()
             if label in architecture
@@ -66,7 +69,7 @@ class ExpectedCost:
             choices: Decision to its choices.
             probabilities: Decision to their probabilities, shape ``(choices,)``.
         """
-        total = torch.zeros(())
+        total = torch.tensor(self._constant)
         presence: dict[str, Tensor | float] = {}
         for label, costs in self._table.items():
             if label not in choices:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from nas_plugins.architecture import Choice
+from nas_plugins.estimators.latency_table import LatencyTable
 from nas_plugins.mutators.alphas import AlphaMutator
 from nas_plugins.mutators.base import Batch, Loss, Reward, frozen
 from nas_plugins.mutators.derivation import active
@@ -41,7 +43,8 @@ class ProxylessNAS(AlphaMutator):
     Args:
         supernet: Network whose gates are driven; not copied.
         method: ``"gradient"`` or ``"reinforce"``.
-        latency_ms: Decision to choice to milliseconds, as measured on the user's device.
+        latency_ms: Decision to choice to milliseconds, as measured on the user's device, or
+            the file of them that ``nas-plugins latency`` wrote.
         latency_weight: Lambda_2 of eq. 8, loss per millisecond; ``gradient`` needs it with
             latencies (paper: tuned).
         latency_target_ms: ``reinforce`` needs it with latencies.
@@ -56,6 +59,7 @@ class ProxylessNAS(AlphaMutator):
         alphas: ``(choices,)`` per decision.
 
     Raises:
+        LatencyTableError: There is no such file.
         UnsupportedSpaceError: The latencies name what the space has not.
         ValueError: Latencies come without the weight or target that the method needs.
     """
@@ -67,7 +71,7 @@ class ProxylessNAS(AlphaMutator):
         supernet: Supernet,
         *,
         method: Literal["gradient", "reinforce"] = "gradient",
-        latency_ms: CostTable | None = None,
+        latency_ms: CostTable | str | Path | None = None,
         latency_weight: float | None = None,
         latency_target_ms: float | None = None,
         num_samples: int = 10,
@@ -98,6 +102,8 @@ class ProxylessNAS(AlphaMutator):
                 f"latency_ms and {name} belong together in method={method!r}; got only one"
             )
         self.method = method
+        if isinstance(latency_ms, (str, Path)):
+            latency_ms = LatencyTable.read(latency_ms)
         self.latency = None if latency_ms is None else ExpectedCost(supernet.space, latency_ms)
         self.latency_weight = latency_weight
         self.latency_target_ms = latency_target_ms

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nas_plugins.architecture import Choice
 from nas_plugins.estimators.latency_table import LatencyTable
+from nas_plugins.estimators.objectives import mnasnet_reward
 from nas_plugins.mutators.alphas import AlphaMutator
 from nas_plugins.mutators.base import Batch, Loss, Reward, frozen
 from nas_plugins.mutators.derivation import active
@@ -193,8 +194,8 @@ class ProxylessNAS(AlphaMutator):
     def _with_latency(self, reward: float, path: Mapping[str, int]) -> float:
         if self.latency is None or self.latency_target_ms is None:
             return reward
-        latency = self.latency.of(self._architecture(path))
-        return float(reward * (latency / self.latency_target_ms) ** -0.07)
+        costs = {"latency_ms": self.latency.of(self._architecture(path))}
+        return mnasnet_reward(reward, costs, {"latency_ms": self.latency_target_ms})
 
     def _log_probability(self, path: Mapping[str, int]) -> Tensor:
         """Of the architecture: decisions that are not active do not count."""

@@ -122,6 +122,41 @@ class Choose(ABC):
             )
         return self._inputs(label, dict(candidates), num_chosen, always, merge)
 
+    def unused(
+        self,
+        labels: Sequence[str],
+        candidates: Mapping[str, Factory],
+        *,
+        required: Sequence[str] = (),
+    ) -> nn.Module:
+        """Those of the earlier tensors that no ``inputs`` decision chose, summed.
+
+        No decision of its own: what several others leave over, such as a cell's loose ends.
+        The module that comes back maps the list of all earlier tensors, in the order of
+        ``candidates``, to the sum of the unused ones, each through a module of its own. A
+        concatenation followed by a 1x1 convolution is that: see :meth:`inputs`.
+
+        In a mixture, a tensor counts by the product over the decisions of one minus the
+        weight with which they read it.
+
+        Args:
+            labels: ``inputs`` decisions of a fixed number, asked before and active here,
+                whose inputs have the candidates' names.
+            candidates: Name of each tensor to a factory of the module applied to it.
+            required: Names that count as unused even where they are chosen.
+
+        Raises:
+            UnsupportedSpaceError: A label is no such decision.
+        """
+        _check_names("unused", list(candidates))
+        unknown = set(required) - set(candidates)
+        if unknown:
+            raise UnsupportedSpaceError(
+                f"required={list(required)} of what {list(labels)} leave unused; expected names "
+                f"among {list(candidates)}"
+            )
+        return self._unused(list(labels), dict(candidates), list(required))
+
     def repeat(
         self,
         label: str,
@@ -199,6 +234,11 @@ class Choose(ABC):
         num_chosen: int | None,
         required: list[str],
         merge: Merge,
+    ) -> nn.Module: ...
+
+    @abstractmethod
+    def _unused(
+        self, labels: list[str], candidates: dict[str, Factory], required: list[str]
     ) -> nn.Module: ...
 
     @abstractmethod
@@ -284,6 +324,14 @@ class Builder(Choose):
         edges = {n: call_factory(label, n, _candidate(label, n, candidates)) for n in chosen}
         return MergedInputs(edges, [list(candidates).index(n) for n in chosen], merge)
 
+    def _unused(
+        self, labels: list[str], candidates: dict[str, Factory], required: list[str]
+    ) -> nn.Module:
+        used = names_used(labels, self._architecture)
+        left = [name for name in candidates if name in required or name not in used]
+        edges = {name: call_factory("unused", name, candidates[name]) for name in left}
+        return MergedInputs(edges, [list(candidates).index(name) for name in left], "sum")
+
     def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         depth = self._answer(label)
         if depth not in depths:
@@ -304,6 +352,12 @@ def _candidate(label: str, name: str, candidates: Mapping[str, Factory]) -> Fact
 
 
 # -- shared -----------------------------------------------------------------------------
+
+
+def names_used(labels: Sequence[str], architecture: Mapping[str, Choice]) -> set[str]:
+    """Names that those ``inputs`` decisions choose which are answered."""
+    answers = [str(architecture[label]) for label in labels if label in architecture]
+    return {name for answer in answers for name in answer.split(INPUT_SEPARATOR)}
 
 
 def call_factory(label: str, name: str, factory: Factory) -> nn.Module:

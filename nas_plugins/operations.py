@@ -7,10 +7,16 @@ a stride of 2 halves height and width, rounding up.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from nas_plugins.errors import UnsupportedSpaceError
+
 __all__ = [
+    "Bottleneck",
     "ConvBNReLU",
     "DilatedConv",
     "DropPath",
@@ -19,6 +25,7 @@ __all__ = [
     "ReLUConvBN",
     "SeparableConv",
     "Zero",
+    "make_operation",
 ]
 
 
@@ -46,6 +53,47 @@ class ReLUConvBN(nn.Sequential):
             nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
             nn.BatchNorm2d(c_out, affine=affine),
         )
+
+
+class Bottleneck(nn.Sequential):
+    """ReLU and batch norm about a convolution of a quarter of the channels, or all of few.
+
+    As the published code of AmoebaNet has the operations of NASNet that are not separable:
+    tensorflow/tpu@645a455 models/official/amoeba_net/network_utils.py.
+
+    Args:
+        channels: Of input and output.
+        kernels: Of one convolution, or of two in sequence such as ``(1, 7), (7, 1)``.
+        stride: Of all together.
+        dilation: Of the kernels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernels: Sequence[tuple[int, int]],
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+    ) -> None:
+        inner = max(1, int(channels * (3 / 8 if max(kernels) == (3, 1) else 1 / 4)))
+        layers: list[nn.Module] = [*ReLUConvBN(channels, inner, 1)]
+        for height, width in kernels:
+            layers += [
+                nn.ReLU(),
+                nn.Conv2d(
+                    inner,
+                    inner,
+                    (height, width),
+                    # Each of a pair of flat kernels strides along itself.
+                    (stride if height > 1 else 1, stride if width > 1 else 1),
+                    (dilation * (height // 2), dilation * (width // 2)),
+                    dilation,
+                    bias=False,
+                ),
+                nn.BatchNorm2d(inner),
+            ]
+        super().__init__(*layers, *ReLUConvBN(inner, channels, 1))
 
 
 class DilatedConv(nn.Sequential):
@@ -94,19 +142,22 @@ class PoolBN(nn.Sequential):
         pool: nn.Module
         if kind == "avg":
             pool = nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
-        else:
+        elif kernel % 2:
             pool = nn.MaxPool2d(kernel, stride, kernel // 2)
+        else:  # padded at the end alone, so that it keeps the size
+            padding = nn.ConstantPad2d((0, kernel - 1, 0, kernel - 1), -math.inf)
+            pool = nn.Sequential(padding, nn.MaxPool2d(kernel, stride))
         super().__init__(pool, *([nn.BatchNorm2d(channels, affine=False)] if norm else []))
 
 
 class FactorizedReduce(nn.Module):
     """Halve the resolution by two shifted stride-2 pointwise convolutions, concatenated."""
 
-    def __init__(self, c_in: int, c_out: int, *, affine: bool = True) -> None:
+    def __init__(self, c_in: int, c_out: int, *, affine: bool = True, norm: bool = True) -> None:
         super().__init__()
         self.even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(c_out, affine=affine)
+        self.norm = nn.BatchNorm2d(c_out, affine=affine) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(x)
@@ -153,3 +204,40 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}"
+
+
+def make_operation(name: str, channels: int, stride: int, drop_path: float) -> nn.Module:
+    """An operation of NASNet, AmoebaNet, PNAS or ENAS by its name; all but the identity drop paths.
+
+    Raises:
+        UnsupportedSpaceError: No such operation.
+    """
+    if name == "identity":
+        return nn.Identity() if stride == 1 else ReLUConvBN(channels, channels, 1, stride)
+    return nn.Sequential(_operation(name, channels, stride), DropPath(drop_path))
+
+
+def _operation(name: str, channels: int, stride: int) -> nn.Module:
+    kind, _, kernel = name.rpartition("_")
+    size = int(kernel[0]) if kernel[:1].isdigit() else 0
+    if not size:
+        kind = ""
+    if kind == "conv_1x3" or kind == "conv_1x7":
+        return Bottleneck(channels, [(1, size), (size, 1)], stride)
+    if name == "conv_1x1":
+        return ReLUConvBN(channels, channels, 1, stride)
+    if kind in ("conv", "dil_conv"):
+        dilation = 2 if kind == "dil_conv" else 1
+        return Bottleneck(channels, [(size, size)], stride, dilation=dilation)
+    if kind == "sep_conv":
+        return SeparableConv(channels, channels, size, stride)
+    if kind == "dil_sep_conv":
+        return nn.Sequential(
+            DilatedConv(channels, channels, size, stride), DilatedConv(channels, channels, size)
+        )
+    if kind in ("avg_pool", "max_pool"):
+        return PoolBN(kind[:3], channels, stride, kernel=size, norm=False)
+    raise UnsupportedSpaceError(
+        f"operation is {name!r}; expected identity, or such as conv_3x3, conv_1x7_7x1, "
+        "sep_conv_5x5, dil_conv_3x3, dil_sep_conv_3x3, max_pool_3x3 or avg_pool_3x3"
+    )

@@ -118,6 +118,22 @@ class Recorder(Choose):
                 call_factory(label, name, candidates[name])
         return MergedInputs({}, [], merge)
 
+    def _unused(
+        self, labels: list[str], candidates: dict[str, Factory], required: list[str]
+    ) -> nn.Module:
+        for label in labels:
+            entry = self._entries.get(label)
+            scopes = [] if entry is None else entry.scopes
+            here = any(set(scope) <= set(self._scope) for scope in scopes)
+            if entry is None or not here or "edges" not in (entry.hyperparameter.meta or {}):
+                raise UnsupportedSpaceError(
+                    f"unused() is asked for what {label!r} leaves over; expected a decision of "
+                    "inputs(num_chosen=...) that was asked before and is active here"
+                )
+        for name, factory in candidates.items():
+            call_factory("unused", name, factory)
+        return MergedInputs({}, [], "sum")
+
     def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         meta: dict[Hashable, Any] = {"verb": "repeat"}
         low, high = depths[0], depths[-1]

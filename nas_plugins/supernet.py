@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from nas_plugins.choices import (
     call_block,
     call_factory,
     call_head,
+    names_used,
 )
 from nas_plugins.decision import INPUT_SEPARATOR
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
@@ -26,7 +27,7 @@ from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
 if TYPE_CHECKING:
     from nas_plugins.space import SearchSpace
 
-__all__ = ["Gate", "MixedInputs", "MixedLayer", "MixedRepeat", "Supernet"]
+__all__ = ["Gate", "MixedInputs", "MixedLayer", "MixedRepeat", "MixedUnused", "Supernet"]
 
 
 class Gate:
@@ -170,6 +171,64 @@ class MixedInputs(nn.Module):
             yield f"edges.{name}.", self.edges[name]
 
 
+class MixedUnused(nn.Module):
+    """The edges of the tensors that some ``inputs`` decisions leave over, as their gates say.
+
+    Args:
+        labels: The decisions.
+        gates: Of those that are not fixed.
+        edges: Name of each tensor to the module applied to it.
+        used: Names that a fixed decision uses.
+        required: Names that are always left over.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        gates: Sequence[Gate],
+        edges: Mapping[str, nn.Module],
+        used: Collection[str],
+        required: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.labels = tuple(labels)
+        self.gates = tuple(gates)
+        self.edges = nn.ModuleDict(edges)
+        self.used = frozenset(used)
+        self.required = tuple(required)
+
+    def forward(self, states: list[Tensor]) -> Tensor:
+        total: Tensor | None = None
+        for (name, edge), state in zip(self.edges.items(), states, strict=True):
+            share = self._share(name)
+            if share is None:
+                continue
+            out = edge(state) if isinstance(share, float) else share * edge(state)
+            total = out if total is None else total + out
+        return torch.zeros_like(states[0]) if total is None else total
+
+    def _share(self, name: str) -> float | Tensor | None:
+        """How far a tensor is left over: 1.0, a scalar tensor, or ``None`` for not at all."""
+        share: float | Tensor = 1.0
+        if name in self.required:
+            return share
+        if name in self.used:
+            return None
+        for gate in self.gates:
+            if name not in gate.choices or (i := gate.choices.index(name)) not in gate.indices:
+                continue
+            if gate.weights is None:
+                return None
+            share = share * (1.0 - gate.weights[i])
+        return share
+
+    def path(self, architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
+        used = names_used(self.labels, architecture)
+        for name, edge in self.edges.items():
+            if name in self.required or name not in used:
+                yield f"edges.{name}.", edge
+
+
 class MixedRepeat(nn.Module):
     """Blocks in sequence, the outputs at the candidate depths summed as the gate says.
 
@@ -251,6 +310,13 @@ class Mixer(Choose):
         gate = self._gate(label, list(candidates), "inputs", len(candidates))
         edges = {n: call_factory(label, n, f) for n, f in candidates.items()}
         return MixedInputs(gate, edges, num_chosen, required, merge)
+
+    def _unused(
+        self, labels: list[str], candidates: dict[str, Factory], required: list[str]
+    ) -> nn.Module:
+        gates = [self.gates[label] for label in labels if label not in self._fixed]
+        edges = {n: call_factory("unused", n, f) for n, f in candidates.items()}
+        return MixedUnused(labels, gates, edges, names_used(labels, self._fixed), required)
 
     def _repeat(self, label: str, block: Block, depths: list[int], head: Block | None) -> nn.Module:
         if label in self._fixed:
@@ -398,7 +464,7 @@ def _path_tensors(
     module: nn.Module, architecture: Architecture, prefix: str = ""
 ) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers along one path, each with its key in the child."""
-    if isinstance(module, (MixedLayer, MixedInputs, MixedRepeat)):
+    if isinstance(module, (MixedLayer, MixedInputs, MixedUnused, MixedRepeat)):
         for part, chosen in module.path(architecture):
             yield from _path_tensors(chosen, architecture, prefix + part)
         return

@@ -23,6 +23,7 @@ from nas_plugins.space import SearchSpace
 __all__ = ["REGISTRY", "SpaceNameError", "load"]
 
 REGISTRY = {
+    "amoebanet": "amoebanet:amoebanet",
     "chain": "chain:chain",
     "darts": "darts:darts",
     "enas_macro": "enas_macro:enas_macro",
@@ -30,6 +31,7 @@ REGISTRY = {
     "joint": "joint:joint",
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
+    "nasnet": "nasnet:nasnet",
     "proxylessnas": "proxylessnas:proxylessnas",
 }
 """Name to ``module:function``, the module relative to this package."""

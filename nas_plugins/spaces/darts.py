@@ -6,18 +6,16 @@ Reference: quark0/darts@f276dd3 cnn/model.py, cnn/model_search.py, cnn/genotypes
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.choices import Choose
-from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+from nas_plugins.errors import ArchitectureError
 from nas_plugins.operations import (
     DilatedConv,
     DropPath,
@@ -28,6 +26,7 @@ from nas_plugins.operations import (
     Zero,
 )
 from nas_plugins.space import SearchSpace
+from nas_plugins.spaces._cells import AuxiliaryHead, canonical_graph, reductions
 
 __all__ = [
     "DARTS",
@@ -38,7 +37,6 @@ __all__ = [
     "SEARCH",
     "architecture_of_genotype",
     "canonical_cells",
-    "canonical_graph",
     "darts",
 ]
 
@@ -156,32 +154,6 @@ class Cell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
-class AuxiliaryHead(nn.Module):
-    """Second classifier, two thirds of the way up, that helps the gradient through training.
-
-    As published on its 8x8 feature maps; others are pooled to the 2x2 it then has.
-    """
-
-    def __init__(self, c_in: int, num_classes: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(c_in, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        self.classifier = nn.Linear(768, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(x)
-        if min(x.shape[-2:]) >= 8:
-            x = F.avg_pool2d(x, 5, stride=3)
-        return self.classifier(self.features(F.adaptive_avg_pool2d(x, 2)))
-
-
 class DARTS(nn.Module):
     """Stem, cells of which those at one and two thirds reduce, classifier.
 
@@ -222,26 +194,21 @@ class DARTS(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_cells < 3:
-            raise UnsupportedSpaceError(
-                f"num_cells is {num_cells}; expected at least 3, as two cells reduce and one "
-                "at least must not"
-            )
+        reducing = reductions(num_cells)
         c_before = c_in = 3 * channels
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, c_in, 3, padding=1, bias=False), nn.BatchNorm2d(c_in)
         )
-        reductions = (num_cells // 3, 2 * num_cells // 3)
         self.cells = nn.ModuleList()
         for i in range(num_cells):
-            channels *= 2 if i in reductions else 1
+            channels *= 2 if i in reducing else 1
             cell = Cell(
                 choose,
                 c_before,
                 c_in,
                 channels,
-                reduction=i in reductions,
-                after_reduction=i - 1 in reductions,
+                reduction=i in reducing,
+                after_reduction=i - 1 in reducing,
                 affine=affine,
                 drop_path=drop_path,
             )
@@ -250,8 +217,10 @@ class DARTS(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(c_in, num_classes)
         # The cells after the second reduction have the same width as the reduction itself.
-        self.auxiliary = AuxiliaryHead(c_in, num_classes) if auxiliary else None
-        self._auxiliary_after = reductions[1]
+        self.auxiliary = (
+            AuxiliaryHead(AuxiliaryHead.projection(c_in), num_classes) if auxiliary else None
+        )
+        self._auxiliary_after = reducing[1]
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         auxiliary = None
@@ -287,25 +256,6 @@ def _canonical_cell(architecture: Mapping[str, object], kind: str) -> Hashable:
         for to in NODES
     }
     return canonical_graph(nodes)
-
-
-def canonical_graph(nodes: Mapping[int, Sequence[tuple[int, Hashable]]]) -> Hashable:
-    """Equal for cells that differ by the numbers of their nodes, or the order of their edges.
-
-    Args:
-        nodes: Number of each intermediate node, from 2, to its edges: source and operation.
-    """
-    forms = []
-    for numbers in itertools.permutations(nodes):
-        renamed = {0: 0, 1: 1, **dict(zip(nodes, numbers, strict=True))}
-        form = sorted(
-            (renamed[to], *sorted((renamed[source], op) for source, op in edges))
-            for to, edges in nodes.items()
-        )
-        forms.append(tuple(form))
-    # Numberings that no network has (an edge from a later node) do no harm: isomorphic
-    # graphs have the same set of forms, hence the same least one.
-    return min(forms)
 
 
 def architecture_of_genotype(genotype: object) -> Architecture:

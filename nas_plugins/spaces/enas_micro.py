@@ -6,20 +6,20 @@ Reference: melodyguan/enas@00787a5 src/cifar10/micro_child.py.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from nas_plugins.architecture import Architecture
 from nas_plugins.choices import Choose
-from nas_plugins.errors import UnsupportedSpaceError
-from nas_plugins.operations import FactorizedReduce, PoolBN, ReLUConvBN, SeparableConv
+from nas_plugins.errors import ArchitectureError
+from nas_plugins.operations import FactorizedReduce, make_operation
 from nas_plugins.space import SearchSpace
-from nas_plugins.spaces.darts import canonical_graph
+from nas_plugins.spaces._cells import CellStack, UnusedCell, canonical_blocks
 
-__all__ = ["OPERATIONS", "ENASMicro", "canonical_cells", "enas_micro"]
+__all__ = ["ENAS_MICRO", "OPERATIONS", "ENASMicro", "architecture_of_arcs", "enas_micro"]
 
 OPERATIONS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
 """In the order of the published architecture strings."""
@@ -27,123 +27,48 @@ OPERATIONS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "i
 TINY: Mapping[str, Any] = {"channels": 4, "num_cells": 3, "num_nodes": 2}
 
 
-def _operation(name: str, channels: int, stride: int) -> nn.Module:
+def _operation(name: str, channels: int, stride: int, drop_path: float) -> nn.Module:
     if name == "identity":
         return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
-    kind, kernel = name.rsplit("_", 1)
-    if kind == "sep_conv":
-        return SeparableConv(channels, channels, int(kernel[0]), stride)
-    return PoolBN(kind[:3], channels, stride, kernel=int(kernel[0]), norm=False)
+    return make_operation(name, channels, stride, drop_path)
 
 
-class Node(nn.Module):
-    """The sum of two operations, each on an earlier tensor of the cell.
+class ENASMicro(CellStack):
+    """Cells whose unused tensors are concatenated, stacked with two reductions.
 
-    The weights of an operation belong to its node, its side and its source, as in the
-    reference.
+    As in the reference, two pointwise convolutions in a row project the last cell's output.
+
+    Deviations: an unused input of a reduction cell passes a ReLU before it is halved. While
+    searching, the reference projects a cell's output to the width of one tensor and reduces
+    before a reduction cell; here the search has the cells of the final network.
 
     Args:
         choose: Answers ``normal/3/x`` (the source of node 3's first input, 0 to 2) and
-            ``normal/3/x/operation``, likewise ``normal/3/y``.
-        label: Such as ``normal/3``.
-        strides: One for each earlier tensor.
-        channels: Of every tensor.
-    """
-
-    def __init__(self, choose: Choose, label: str, strides: Sequence[int], channels: int) -> None:
-        super().__init__()
-
-        def edge(side: str, stride: int) -> nn.Module:
-            return choose.layer(
-                f"{label}/{side}/operation",  # the same decision, whatever the source
-                {name: partial(_operation, name, channels, stride) for name in OPERATIONS},
-            )
-
-        def chosen(side: str) -> nn.Module:
-            sources = {str(i): partial(edge, side, stride) for i, stride in enumerate(strides)}
-            return choose.inputs(f"{label}/{side}", sources)
-
-        self.x = chosen("x")
-        self.y = chosen("y")
-
-    def forward(self, states: list[Tensor]) -> Tensor:
-        return self.x(states) + self.y(states)
-
-
-class Cell(nn.Module):
-    """Two inputs, nodes that sum two operations each, all nodes concatenated.
-
-    Deviation: published cells concatenate only the tensors that no node reads. Which those
-    are follows from the other decisions, and a decision here has modules of its own; so the
-    output is of all nodes, as in DARTS, and has the same width in every architecture. A
-    cell may leave out one of its inputs, whose projection is idle then.
-
-    Args:
-        choose: Answers the decisions of :class:`Node`, as ``normal/…`` or ``reduce/…``.
-        c_before, c_in: Channels of the outputs of the last but one and the last cell.
-        channels: Of each node; the output has ``num_nodes`` times as many.
-        num_nodes: Nodes 2, 3, …; 0 and 1 are the outputs of the two cells before.
-        reduction: Whether this cell halves the resolution.
-        after_reduction: Whether the last one did, so that the one before it is too large.
-    """
-
-    def __init__(
-        self,
-        choose: Choose,
-        c_before: int,
-        c_in: int,
-        channels: int,
-        num_nodes: int,
-        *,
-        reduction: bool,
-        after_reduction: bool,
-    ) -> None:
-        super().__init__()
-        self.before: nn.Module
-        if after_reduction:
-            self.before = FactorizedReduce(c_before, channels)
-        else:
-            self.before = ReLUConvBN(c_before, channels, 1)
-        self.last = ReLUConvBN(c_in, channels, 1)
-        kind, stride = ("reduce", 2) if reduction else ("normal", 1)
-        self.nodes = nn.ModuleList(
-            Node(choose, f"{kind}/{to}", [stride, stride, *[1] * (to - 2)], channels)
-            for to in range(2, 2 + num_nodes)
-        )
-
-    def forward(self, before: Tensor, last: Tensor) -> Tensor:
-        states = [self.before(before), self.last(last)]
-        for node in self.nodes:
-            states.append(node(states))
-        return torch.cat(states[2:], dim=1)
-
-
-class ENASMicro(nn.Module):
-    """Stem, cells of which those at one and two thirds reduce, classifier.
-
-    Deviations from the reference: that of :class:`Cell`; no auxiliary head, no drop-path.
-
-    Args:
-        choose: Answers the decisions of :class:`Node`.
+            ``normal/3/x/operation``, the same of ``y``, and ``reduce/…`` likewise.
         channels: Of a node in the first cells; doubled by each reduction (reference: 20 in
             search, 36 in the final network).
-        num_cells: All cells, at least 3 (reference: 8 in search, 17 in the final network).
+        num_cells: All cells, at least 3 (reference: 8 in search, 17 in the final network; the
+            paper's 4.6M parameters are those of 20).
         num_nodes: Nodes of a cell beside its inputs (paper: ``B - 2``, 5).
         num_classes: Outputs.
         in_channels: Of the images.
         dropout: Probability of dropping a feature of the classifier (reference: 0.1).
+        auxiliary: Whether there is an auxiliary head (reference: in the final network).
+        drop_path: Probability of :class:`~nas_plugins.operations.DropPath` on every operation
+            that is not the identity (reference: up to 0.4 in the final network).
 
     Shapes:
-        input ``(batch, in_channels, height, width)``, output ``(batch, num_classes)``.
+        input ``(batch, in_channels, height, width)``; output ``(batch, num_classes)``, with
+        ``auxiliary`` in training a pair of those: logits and auxiliary logits.
 
     Raises:
         UnsupportedSpaceError: Fewer than three cells.
     """
 
     cell_captions: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        kind: {"0": "h_{k-2}", "1": "h_{k-1}", "concat": "h_{k}"} for kind in ("normal", "reduce")
+        kind: {"0": "h_{k-2}", "1": "h_{k-1}", "unread": "h_{k}"} for kind in ("normal", "reduce")
     }
-    """Names of a cell's ends in a drawing."""
+    """Names of a cell's ends in a drawing; read by :mod:`nas_plugins.drawing`."""
 
     def __init__(
         self,
@@ -154,57 +79,52 @@ class ENASMicro(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         dropout: float = 0.1,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
-        super().__init__()
-        if num_cells < 3:
-            raise UnsupportedSpaceError(
-                f"num_cells is {num_cells}; expected at least 3, so that both kinds of cell occur"
-            )
-        c_before = c_in = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, c_in, 3, padding=1, bias=False), nn.BatchNorm2d(c_in)
+        super().__init__(
+            choose,
+            partial(
+                UnusedCell,
+                num_blocks=num_nodes,
+                operations=OPERATIONS,
+                make=partial(_operation, drop_path=drop_path),
+                project_twice=True,
+            ),
+            channels=channels,
+            num_cells=num_cells,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            auxiliary=auxiliary,
+            dropout=dropout,
         )
-        reductions = (num_cells // 3, 2 * num_cells // 3)
-        self.cells = nn.ModuleList()
-        for i in range(num_cells):
-            channels *= 2 if i in reductions else 1
-            cell = Cell(
-                choose,
-                c_before,
-                c_in,
-                channels,
-                num_nodes,
-                reduction=i in reductions,
-                after_reduction=i - 1 in reductions,
-            )
-            self.cells.append(cell)
-            c_before, c_in = c_in, num_nodes * channels
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)
-        )
-        self.classifier = nn.Linear(c_in, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        before = last = self.stem(x)
-        for cell in self.cells:
-            before, last = last, cell(before, last)
-        return self.classifier(self.head(last))
 
 
-def canonical_cells(architecture: Mapping[str, object]) -> Hashable:
-    """Equal for architectures that differ by the numbers of nodes, or the sides of inputs, alone.
+def architecture_of_arcs(normal: str, reduce: str) -> Architecture:
+    """Read the published strings of numbers: source, operation, source, operation per node.
 
-    Both rename weights that are drawn independently, as
-    :func:`nas_plugins.spaces.darts.canonical_cells` explains.
+    Raises:
+        ArchitectureError: Not four numbers for each node, or one that is out of range.
     """
-    cells: dict[str, dict[int, list[tuple[int, str]]]] = {"normal": {}, "reduce": {}}
-    for label, operation in architecture.items():
-        if label.endswith("/operation"):
-            source = label.removesuffix("/operation")
-            kind, to, _ = source.split("/")
-            edges = cells[kind].setdefault(int(to), [])
-            edges.append((int(str(architecture[source])), str(operation)))
-    return tuple(map(canonical_graph, cells.values()))
+    choices: dict[str, str] = {}
+    for kind, text in (("normal", normal), ("reduce", reduce)):
+        numbers = [int(number) for number in text.split()]
+        if len(numbers) % 4 or not all(0 <= n < len(OPERATIONS) for n in numbers[1::2]):
+            raise ArchitectureError(
+                f"the {kind} cell is {text!r}; expected source, operation, source, operation for "
+                f"each node, operations from 0 to {len(OPERATIONS) - 1}"
+            )
+        for i in range(0, len(numbers), 2):
+            label = f"{kind}/{2 + i // 4}/{'xy'[i // 2 % 2]}"
+            choices[label] = str(numbers[i])
+            choices[f"{label}/operation"] = OPERATIONS[numbers[i + 1]]
+    return Architecture(choices)
+
+
+ENAS_MICRO = architecture_of_arcs(
+    "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
+)
+"""Published with the code, scripts/cifar10_micro_final.sh."""
 
 
 def enas_micro(
@@ -215,6 +135,8 @@ def enas_micro(
     num_classes: int = 10,
     in_channels: int = 3,
     dropout: float = 0.1,
+    auxiliary: bool = False,
+    drop_path: float = 0.0,
 ) -> SearchSpace:
     """The space: (5^10 * 6!^2)^2, about 2.56e25 architectures.
 
@@ -227,7 +149,7 @@ def enas_micro(
     """
     return SearchSpace.from_network(
         ENASMicro,
-        canonical=canonical_cells,
+        canonical=canonical_blocks,
         name="enas_micro",
         channels=channels,
         num_cells=num_cells,
@@ -235,4 +157,6 @@ def enas_micro(
         num_classes=num_classes,
         in_channels=in_channels,
         dropout=dropout,
+        auxiliary=auxiliary,
+        drop_path=drop_path,
     )

@@ -14,7 +14,10 @@ from nas_plugins.operations import (
     ReLUConvBN,
     SeparableConv,
     Zero,
+    make_operation,
 )
+from nas_plugins.spaces.amoebanet import AMOEBANET_B_OPERATIONS
+from nas_plugins.spaces.nasnet import OPERATIONS as NASNET
 
 STRIDED = {
     "conv": lambda s: ConvBNReLU(4, 4, 3, s),
@@ -27,6 +30,10 @@ STRIDED = {
     "max_pool": lambda s: PoolBN("max", 4, s),
     "avg_pool_5": lambda s: PoolBN("avg", 4, s, kernel=5, norm=False),
     "zero": lambda s: Zero(s),
+    **{
+        name: lambda s, name=name: make_operation(name, 4, s, 0.0)
+        for name in (*NASNET, *AMOEBANET_B_OPERATIONS)
+    },
 }
 
 
@@ -73,3 +80,9 @@ def test_norms_without_weights():
         norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
         assert norms
         assert all(norm.weight is None for norm in norms)
+
+
+def test_pooling_of_an_even_kernel_reads_the_pixel_itself_and_the_next():
+    x = torch.tensor([[[[1.0, -2.0, -5.0]]]])
+    pooled = PoolBN("max", 1, kernel=2, norm=False)(x)
+    assert pooled.flatten().tolist() == [1.0, -2.0, -5.0]

@@ -136,14 +136,16 @@ def test_micro_parameters():
     """Eight cells of which the third and the sixth reduce; all is identity, then separable."""
     c, space = 20, enas_micro()
     widths = [c, c, 2 * c, 2 * c, 2 * c, 4 * c, 4 * c, 4 * c]
-    outputs = [3 * c, 3 * c, *(5 * w for w in widths)]
+    # Every node reads input 0, so that input 1 and all five nodes are concatenated.
+    outputs = [3 * c, 3 * c, *(6 * w for w in widths)]
     stem, classifier = 27 * 3 * c + 2 * 3 * c, 10 * outputs[-1] + 10
     projections = sum(
-        before * w + 2 * w + last * w + 2 * w
+        before * w + 2 * w + last * w + 2 * w + w * w + 2 * w
         for before, last, w in zip(outputs, outputs[1:], widths, strict=False)
     )
     # An identity of stride 2 is a factorized reduction: ten edges in a cell, all from input 0.
-    strided = sum(10 * (w * w + 2 * w) for w in (widths[2], widths[5]))
+    halved = sum(w * w + 2 * w for w in (widths[2], widths[5]))
+    strided, stem = 10 * halved, stem + halved  # and the unused input
     identity = num_parameters(space.build(micro_choices(space, "identity")))
     assert identity == stem + projections + strided + classifier
     separable = num_parameters(space.build(micro_choices(space, "sep_conv_3x3")))
@@ -153,18 +155,21 @@ def test_micro_parameters():
 
 def test_micro_shapes():
     space = enas_micro(channels=4)
-    child = space.build(space.sample(np.random.default_rng(0)))
-    shapes = [traced_shape(cell, child, 32)[1:] for cell in child.cells]
-    assert shapes == [(20, 32, 32)] * 2 + [(40, 16, 16)] * 3 + [(80, 8, 8)] * 3
+    child = space.build(space.validate(micro_choices(space, "sep_conv_3x3"))).eval()
+    shapes = []
+    for cell in child.cells:
+        cell.register_forward_hook(lambda _, __, out: shapes.append(tuple(out[-1].shape[1:])))
+    child(torch.rand(1, 3, 32, 32))
+    assert shapes == [(4, 32, 32)] * 2 + [(8, 16, 16)] * 3 + [(16, 8, 8)] * 3
 
 
 def test_micro_weights_belong_to_node_side_and_source():
     supernet = enas_micro(channels=4, num_cells=3).supernet()
-    node = supernet.network.cells[0].nodes[1]
+    node = supernet.network.cells[0].blocks[1]
     convolutions = [
         edge.candidates["sep_conv_3x3"] for side in (node.x, node.y) for edge in side.edges.values()
     ]
-    assert len({id(c[1].weight) for c in convolutions}) == 2 * 3
+    assert len({id(c[0][1].weight) for c in convolutions}) == 2 * 3
 
 
 def test_micro_canonical_form():

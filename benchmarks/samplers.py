@@ -10,15 +10,15 @@ from optuna.samplers import BaseSampler
 
 from nas_plugins import SearchSpace
 from nas_plugins.optuna import ArchitectureSampler
-from nas_plugins.strategies import REGISTRY, create
+from nas_plugins.strategies import BAYESIAN, REGISTRY, create
 
 OPTUNA: dict[str, Callable[..., BaseSampler]] = {
     "optuna_random": optuna.samplers.RandomSampler,
     "tpe": optuna.samplers.TPESampler,
     "optuna_nsga2": optuna.samplers.NSGAIISampler,
-    "gp": optuna.samplers.GPSampler,
+    "optuna_gp": optuna.samplers.GPSampler,
 }
-NAMES = [*REGISTRY, *OPTUNA]
+NAMES = [*REGISTRY, *BAYESIAN, *OPTUNA]
 
 
 def make_sampler(name: str, space: SearchSpace, seed: int, **options: Any) -> BaseSampler:
@@ -29,6 +29,6 @@ def make_sampler(name: str, space: SearchSpace, seed: int, **options: Any) -> Ba
     """
     if name in OPTUNA:
         return OPTUNA[name](seed=seed)
-    if name not in REGISTRY:
+    if name not in NAMES:
         raise SystemExit(f"unknown sampler {name!r}; expected some of {','.join(NAMES)}")
     return ArchitectureSampler(create(name, space, seed=seed, **options))

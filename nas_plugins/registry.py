@@ -16,7 +16,8 @@ class Registry:
     Args:
         kind: What they are, for messages.
         package: Package the targets' modules are relative to.
-        targets: Name to ``module:Class``.
+        targets: Name to ``module:Class``; a module that begins with a dot is one of the package
+            above.
         error: Raised for what cannot be found or made.
     """
 
@@ -35,9 +36,9 @@ class Registry:
                 "'package.module:Class' for a class of your own"
             )
         module, _, attribute = (target or name).partition(":")
-        source = f"{self._package}.{module}" if target else module
+        source = f".{module}" if target else module
         try:
-            return getattr(importlib.import_module(source), attribute)
+            return getattr(importlib.import_module(source, self._package), attribute)
         except (ImportError, AttributeError) as error:
             raise self._error(f"{self._kind} {name!r} cannot be loaded: {error}") from error
 

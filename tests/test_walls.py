@@ -21,6 +21,7 @@ ALLOWED = {
     # "nas_plugins" stands for its core, a host's package has to be named.
     "nas_plugins/": CORE,
     "nas_plugins/__main__.py": {"nas_plugins"},
+    "nas_plugins/bayesian/": CORE | {"botorch", "gpytorch", "matplotlib"},
     "nas_plugins/cli/": CORE | {*HOSTS, "optuna", "rich"},  # the one room that knows all
     "nas_plugins/drawing/": CORE | {"matplotlib"},
     "nas_plugins/hpbandster/": CORE
@@ -236,6 +237,7 @@ assert 0 <= result.score <= 1
         ("optuna", "nas_plugins.optuna", OPTUNA),
         ("nni", "nas_plugins.nni", NNI),
         ("hpbandster", "nas_plugins.hpbandster", HPBANDSTER),
+        ("bayesian", "nas_plugins.bayesian", ("botorch",)),
     ],
 )
 def test_missing_extra_names_its_install_line(extra, package, masked):

@@ -34,7 +34,7 @@ except ModuleNotFoundError as _error:
 
 from nas_plugins.optuna.parameters import architecture_of, distributions, space_of, suggest
 from nas_plugins.optuna.sampler import ArchitectureSampler, ready_sampler
-from nas_plugins.strategies import REGISTRY
+from nas_plugins.strategies import BAYESIAN, REGISTRY
 
 
 def _ready_name(target: str) -> str:
@@ -49,7 +49,7 @@ def _ready_name(target: str) -> str:
     return name + "Sampler"
 
 
-_READY = {_ready_name(target): strategy for strategy, target in REGISTRY.items()}
+_READY = {_ready_name(target): name for name, target in {**REGISTRY, **BAYESIAN}.items()}
 
 __all__ = [
     "ArchitectureSampler",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NSGA2",
+    "BAYESIAN",
     "PNAS",
     "PPO",
     "REGISTRY",
@@ -61,6 +62,12 @@ REGISTRY = {
 }
 """Name to ``module:class``, the module relative to this package."""
 
+BAYESIAN = {
+    "gp": ".bayesian:GaussianProcess",
+    "proportional_improvement": ".bayesian:ProportionalImprovement",
+}
+"""Strategies of :mod:`nas_plugins.bayesian`, found by name like the others; they need its extra."""
+
 _EXPORTS = {
     **{target.split(":")[1]: target.split(":")[0] for target in REGISTRY.values()},
     "Deduplicated": "deduplicated",
@@ -74,7 +81,7 @@ class StrategyNameError(NasPluginsError, ValueError):
     """No strategy has this name, or it does not take these options."""
 
 
-_registry = Registry("strategy", __name__, REGISTRY, StrategyNameError)
+_registry = Registry("strategy", __name__, {**REGISTRY, **BAYESIAN}, StrategyNameError)
 
 
 def strategy_class(name: str) -> type[Strategy]:

@@ -1,0 +1,83 @@
+"""The Gaussian process that is fitted to what was observed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from botorch.exceptions import ModelFittingError
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.kernels import CategoricalKernel
+from botorch.models.transforms import Standardize
+from gpytorch.kernels import Kernel, MaternKernel, ScaleKernel
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
+from torch import Tensor
+
+__all__ = ["fit", "kernel_of"]
+
+_MAX_STEPS = 50
+"""Of L-BFGS: the marginal likelihood has long flat valleys, whose ends are worth little."""
+
+
+def fit(x: Tensor, y: Tensor, categorical: Sequence[int]) -> SingleTaskGP:
+    """A Gaussian process with the hyper-parameters of the largest marginal likelihood.
+
+    Torch's generators are left as they are.
+
+    Args:
+        x: Shape ``(observations, columns)``.
+        y: Shape ``(observations,)``, higher is better.
+        categorical: Columns of categories.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few or equal scores, and of steps that ran out
+        torch.manual_seed(0)  # a fit that fails is tried again from a draw
+        kernel = ScaleKernel(kernel_of(x.shape[1], categorical)).to(x)
+        model = SingleTaskGP(x, y[:, None], covar_module=kernel, outcome_transform=Standardize(m=1))
+        maximise(ExactMarginalLogLikelihood(model.likelihood, model))
+    model.eval()
+    return model
+
+
+def maximise(likelihood: ExactMarginalLogLikelihood) -> None:
+    """Fit the hyper-parameters of a model; where that fails the priors' own have to do."""
+    try:
+        options = {"options": {"maxiter": _MAX_STEPS}}
+        fit_gpytorch_mll(likelihood, optimizer_kwargs=options, max_attempts=1)
+    except ModelFittingError:
+        pass
+
+
+def kernel_of(num_columns: int, categorical: Sequence[int]) -> Kernel:
+    """Matern 5/2 over ordered columns times a Hamming kernel over categories.
+
+    Each column has a length scale of its own, as in Snoek et al. 2012, with the prior that
+    Hvarfner et al. 2024 (arXiv:2402.02229) scale to the number of columns.
+    """
+    ordered = [i for i in range(num_columns) if i not in categorical]
+    kernels = [
+        make(columns)
+        for make, columns in ((_matern, ordered), (_hamming, list(categorical)))
+        if columns
+    ]
+    return kernels[0] if len(kernels) == 1 else kernels[0] * kernels[1]
+
+
+def _matern(columns: list[int]) -> Kernel:
+    return MaternKernel(nu=2.5, **_scales(columns))
+
+
+def _hamming(columns: list[int]) -> Kernel:
+    return CategoricalKernel(**_scales(columns))
+
+
+def _scales(columns: list[int]) -> dict[str, object]:
+    prior = LogNormalPrior(2**0.5 + torch.tensor(len(columns)).log().item() / 2, 3**0.5)
+    return {
+        "ard_num_dims": len(columns),
+        "active_dims": tuple(columns),
+        "lengthscale_prior": prior,
+    }

@@ -19,6 +19,7 @@ _EXPORTS = {
     "FashionMNISTDataModule": "published",
     "ImageDataModule": "data",
     "ImageFolderDataModule": "published",
+    "NearestChild": "inheritance",
     "ResumableLoader": "resumable",
     "SearchDataModule": "search_data",
     "SupernetClassifier": "supernet",
@@ -36,6 +37,7 @@ __all__ = [
     "FashionMNISTDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "NearestChild",
     "ResumableLoader",
     "SearchDataModule",
     "SupernetClassifier",
@@ -45,6 +47,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lightning_modules.child import ChildClassifier
     from lightning_modules.data import DataError, DatasetDataModule, ImageDataModule
+    from lightning_modules.inheritance import NearestChild
     from lightning_modules.published import (
         CIFAR10DataModule,
         CIFAR100DataModule,

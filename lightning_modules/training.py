@@ -16,13 +16,22 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from torch import nn
 
 from lightning_modules.child import ChildClassifier
 from lightning_modules.data import DataError, ImageDataModule
+from lightning_modules.inheritance import (
+    ARCHITECTURE_FILE,
+    Parent,
+    digest,
+    epochs_of,
+    inherit_from,
+)
 from lightning_modules.isolation import isolated, seed_everything, seeded
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.budget import Budget
 from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.estimators.inheritance import Inherited
 from nas_plugins.rebuild import read_tensors
 from nas_plugins.space import SearchSpace
 
@@ -41,6 +50,8 @@ class ChildResult:
         curve: Validation accuracy after each epoch.
         checkpoint: File of the last epoch, ``None`` without ``directory``.
         seconds: Wall time of this call.
+        inherited: With ``inherit``: the ``checkpoint`` whose weights the training began with
+            and the ``share`` of parameters that it gave; ``None`` where there was no parent.
     """
 
     score: float
@@ -48,6 +59,7 @@ class ChildResult:
     curve: tuple[float, ...]
     checkpoint: Path | None
     seconds: float
+    inherited: dict[str, Any] | None = None
 
 
 def train_child(
@@ -62,6 +74,7 @@ def train_child(
     progress: bool = False,
     accelerator: str = "auto",
     test: bool = False,
+    inherit: Parent | None = None,
     trainer_options: Mapping[str, Any] | None = None,
     **module_options: Any,
 ) -> ChildResult:
@@ -87,6 +100,13 @@ def train_child(
     the learning rate does not depend on the number of epochs: ``schedule="constant"`` and
     no drop path, or a fixed ``schedule_epochs``.
 
+    With ``inherit`` the training begins with the weights of a parent wherever key and shape
+    agree: of the child's own path in a supernet, or of another child. A checkpoint that is
+    named is part of the id, by the weights taken from it; a function that chooses one is part
+    of it by its name alone. It is asked when a training begins, and not when it goes on. The
+    scores of children that inherited are comparable among themselves, not with those that
+    started anew.
+
     Args:
         space: Where the architecture is from. The data's ``in_channels`` and
             ``num_classes`` override its options where the network has them.
@@ -99,6 +119,9 @@ def train_child(
         progress: Whether Lightning shows its bar and its advice.
         accelerator: ``auto``, ``cpu``, ``gpu`` …
         test: Whether to measure ``test_acc`` after training; not for choosing by.
+        inherit: Checkpoint of a :class:`~lightning_modules.SupernetClassifier` or
+            :class:`ChildClassifier`; or a function from the architecture to one or to
+            ``None``, such as :class:`~lightning_modules.inheritance.NearestChild`.
         trainer_options: Further arguments of ``pytorch_lightning.Trainer``: ``logger``,
             ``devices``, ``precision``, ``gradient_clip_val`` (5 by default) …. Under DDP set
             ``find_unused_parameters``: what leads to a ``none`` has no gradient.
@@ -108,7 +131,7 @@ def train_child(
         ArchitectureError: The architecture is not the space's.
         DataError: The network cannot take these images, or this is no ImageDataModule.
         ValueError: ``trainer_options`` has what ``callbacks`` or ``budget`` say.
-        CheckpointError: A checkpoint in the directory is cut short or damaged.
+        CheckpointError: A checkpoint is cut short or damaged, or has nothing to inherit.
     """
     started = time.perf_counter()
     trainer_options = dict(trainer_options or {})
@@ -126,17 +149,22 @@ def train_child(
         **options.pop("network_options", {}),
     }
     record = _Record()
+    heritage = _Heritage(inherit, space, architecture)
     with isolated(quiet=not progress):
         with seeded(seed):
             child = ChildClassifier(space, architecture, network_options=network_options, **options)
+        heritage.take_named(child.network)
         checkpoint = start = None
         if directory is not None:
-            home = Path(directory) / _identity(child, data, budget, seed, trainer_options)
+            identity = _identity(child, data, budget, seed, trainer_options, heritage.fact)
+            home = Path(directory) / identity
             checkpoint = home / f"epochs_{budget.epochs}.ckpt"
-            start = _newest(checkpoint, budget.epochs)
-        own = [*callbacks, _Reseed(seed), record]
+            start = _newest(home, budget.epochs)
+        if start is None:
+            heritage.take_chosen(child.network)
+        own = [*callbacks, _Reseed(seed), record, heritage]
         if checkpoint is not None:
-            own.append(_Keep(checkpoint))
+            own.append(_Keep(checkpoint, architecture))
         trainer = pl.Trainer(
             **{
                 "max_epochs": budget.epochs,
@@ -164,6 +192,7 @@ def train_child(
         curve=tuple(epoch["val_acc"] for epoch in record.epochs),
         checkpoint=checkpoint,
         seconds=time.perf_counter() - started,
+        inherited=heritage.taken,
     )
 
 
@@ -207,11 +236,52 @@ class _Record(pl.Callback):
         self.epochs = list(state_dict["epochs"])
 
 
+class _Heritage(pl.Callback):
+    """What the training began with; kept in the checkpoint."""
+
+    def __init__(
+        self, parent: Parent | None, space: SearchSpace, architecture: Architecture
+    ) -> None:
+        self.parent = parent
+        self.space = space
+        self.architecture = architecture
+        self.taken: dict[str, Any] | None = None
+        self.fact: str | None = None  # for the identity
+
+    def take_named(self, network: nn.Module) -> None:
+        """Copy from a checkpoint that is always the same."""
+        if isinstance(self.parent, (str, Path)):
+            found = self._take(self.parent, network)
+            self.fact = digest(network, found.copied)
+        elif self.parent is not None:
+            self.fact = getattr(self.parent, "__qualname__", type(self.parent).__qualname__)
+
+    def take_chosen(self, network: nn.Module) -> None:
+        """Copy from the checkpoint that a function chooses, if it does."""
+        if self.parent is None or isinstance(self.parent, (str, Path)):
+            return
+        chosen = self.parent(self.architecture)
+        if chosen is not None:
+            self._take(chosen, network)
+
+    def _take(self, checkpoint: str | Path, network: nn.Module) -> Inherited:
+        found = inherit_from(checkpoint, network, self.space, self.architecture)
+        self.taken = {"checkpoint": str(checkpoint), "share": found.share}
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.taken = state_dict["taken"]
+
+
 class _Keep(Checkpoint):
     """The last epoch in one file, replaced in one step: a kill leaves the old or the new."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, architecture: Architecture) -> None:
         self.path = path
+        self.architecture = architecture
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A name of its own keeps two that train the same child from mixing their bytes.
@@ -219,15 +289,13 @@ class _Keep(Checkpoint):
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             partial.replace(self.path)
+            home = self.path.with_name(ARCHITECTURE_FILE)
+            home.write_text(self.architecture.to_json() + "\n", encoding="utf-8")
 
 
-def _newest(checkpoint: Path, epochs: int) -> Path | None:
+def _newest(home: Path, epochs: int) -> Path | None:
     """The file to go on from: the training's own, else the longest shorter one's."""
-    found = {
-        int(match[1]): path
-        for path in checkpoint.parent.glob("epochs_*.ckpt")
-        if (match := re.fullmatch(r"epochs_(\d+)\.ckpt", path.name)) and int(match[1]) <= epochs
-    }
+    found = {number: path for number, path in epochs_of(home).items() if number <= epochs}
     if not found:
         return None
     start = found[max(found)]
@@ -267,6 +335,7 @@ def _identity(
     budget: Budget,
     seed: int,
     trainer_options: Mapping[str, Any],
+    heritage: str | None,
 ) -> str:
     """Twelve hexadecimal digits for all that shapes a training but its length."""
     facts = {
@@ -278,6 +347,8 @@ def _identity(
         "seed": seed,
         "trainer": {k: _described(v) for k, v in trainer_options.items() if k != "logger"},
     }
+    if heritage is not None:
+        facts["inherit"] = heritage
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -33,9 +33,9 @@ class ArchitectureWorker(Worker):
     """Trains one child at a time; start it with :meth:`run`, which returns at shutdown.
 
     A run's result is ``{"loss": 1 - score, "info": {"architecture", "architecture_id",
-    "seconds", "metrics", "checkpoint"}}``. A child that raises, or whose score is no finite
-    number, is a failed run: the traceback goes into the results, and the worker takes the
-    next.
+    "seconds", "metrics", "checkpoint", "inherited"}}``. A child that raises, or whose score is
+    no finite number, is a failed run: the traceback goes into the results, and the worker takes
+    the next.
 
     A promoted child goes on from the checkpoint of its shorter run, as ``train_child`` says;
     subclass and override :meth:`train` to train in another way.
@@ -155,4 +155,5 @@ class ArchitectureWorker(Worker):
             directory=directory,
             **self.training,
         )
-        return child.score, {"metrics": child.metrics, "checkpoint": child.checkpoint}
+        info = {"metrics": child.metrics, "checkpoint": child.checkpoint}
+        return child.score, {**info, "inherited": child.inherited}

@@ -54,8 +54,18 @@ def _train(
         callbacks=[NNIReportCallback(architecture=architecture)],
         directory=directory / "checkpoints",
         accelerator=options.accelerator,
+        inherit=_parent(options.inherit),
         **options.module_options,
     )
+
+
+def _parent(path: Path | None) -> Any:
+    """A checkpoint, or of a folder of trained children the nearest."""
+    if path is None or not path.is_dir():
+        return path
+    from lightning_modules import NearestChild
+
+    return NearestChild(path)
 
 
 def _draw(space: SearchSpace, architecture: Architecture, path: Path) -> None:
@@ -86,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         "--module-options", type=json.loads, default={}, metavar="JSON", help="of ChildClassifier"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument(
+        "--inherit",
+        type=Path,
+        metavar="PATH",
+        help="begin with the weights of a supernet's or a child's checkpoint, or of the nearest "
+        "child in a folder, such as the experiment's",
+    )
     parser.add_argument("--accelerator", default="auto", help="of Lightning's Trainer")
     return parser
 

@@ -39,6 +39,7 @@ from nas_plugins.hpbandster import (
 )
 from nas_plugins.hpbandster.compat import NameServerError, plain
 from nas_plugins.hpbandster.worker import epochs
+from nas_plugins.spaces import load
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -363,6 +364,23 @@ def test_worker_raises_what_hpbandster_reports(space, tmp_path):
         compute(legal, lambda architecture, budget: sys.exit(1))
     with pytest.raises(ArchitectureError, match="'width'"):
         compute({**legal, "op": "conv"}, lambda architecture, budget: 0.5)
+
+
+def test_worker_hands_on_where_weights_come_from(tmp_path):
+    from lightning_modules import DigitsDataModule, NearestChild
+
+    space = load("nas_bench_201", channels=2, num_cells=1)
+    training = {"accelerator": "cpu", "inherit": NearestChild(tmp_path)}
+    worker = ArchitectureWorker(
+        space, run_id="test", data=DigitsDataModule(data_fraction=0.1), training=training
+    )
+    first = worker.compute((0, 0, 0), space.default(), 1.0, str(tmp_path))
+    near = {**space.default(), "cell/3<-0": "nor_conv_1x1"}
+    second = worker.compute((0, 0, 1), near, 1.0, str(tmp_path))
+    promoted = worker.compute((0, 0, 1), near, 2.0, str(tmp_path))
+    assert first["info"]["inherited"] is None
+    assert second["info"]["inherited"]["checkpoint"] == first["info"]["checkpoint"]
+    assert promoted["info"]["inherited"] == second["info"]["inherited"]
 
 
 def test_worker_leaves_logging_alone(space):

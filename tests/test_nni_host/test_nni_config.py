@@ -183,6 +183,29 @@ def test_a_trial_outside_nni_trains_the_default_architecture(tmp_path, monkeypat
     assert list(tmp_path.glob("checkpoints/*/*.ckpt"))
 
 
+def test_a_trial_begins_with_the_weights_of_the_nearest(tmp_path, monkeypatch):
+    import nni
+
+    from nas_plugins.rebuild import read_tensors
+
+    monkeypatch.setattr(nni, "report_intermediate_result", lambda metric: None)
+    monkeypatch.setattr(nni, "report_final_result", lambda metric: None)
+    first = spaces.load("nas_bench_201").default()
+    architectures = iter([first, first.replace(**{"cell/3<-0": "nor_conv_1x1"})])
+    monkeypatch.setattr(trial, "receive_architecture", lambda space: next(architectures))
+    for name in ("first", "second"):
+        monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / name))
+        trial.main(
+            ["--space", "nas_bench_201", "--epochs", "1", "--data-fraction", "0.05"]
+            + ["--space-options", '{"channels": 2, "num_cells": 1}', "--accelerator", "cpu"]
+            + ["--inherit", str(tmp_path)]
+        )
+    (first,) = tmp_path.glob("first/checkpoints/*/*.ckpt")
+    (second,) = tmp_path.glob("second/checkpoints/*/*.ckpt")
+    state = read_tensors(second)["callbacks"]["_Heritage"]["taken"]
+    assert state["checkpoint"] == str(first)
+
+
 def test_a_trial_that_fails_says_which_architecture_it_was(tmp_path, monkeypatch):
     import nni
 

@@ -1,14 +1,15 @@
-"""Operations that the published cell spaces share.
+"""Operations that the published spaces share.
 
 Sources: Liu et al. 2019 (DARTS), quark0/darts@f276dd3 cnn/operations.py; Dong & Yang 2020
-(NAS-Bench-201). All take and give tensors of shape ``(batch, channels, height, width)``;
-a stride of 2 halves height and width, rounding up.
+(NAS-Bench-201); Sandler et al. 2018 (MobileNetV2), mit-han-lab/proxylessnas@80c1c37. All take
+and give tensors of shape ``(batch, channels, height, width)``; a stride of 2 halves height and
+width, rounding up.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,15 @@ __all__ = [
     "DilatedConv",
     "DropPath",
     "FactorizedReduce",
+    "MBConv",
     "PoolBN",
     "ReLUConvBN",
     "SeparableConv",
+    "SqueezeExcite",
     "Zero",
+    "conv_bn",
     "make_operation",
+    "rounded_channels",
 ]
 
 
@@ -96,6 +101,22 @@ class Bottleneck(nn.Sequential):
         super().__init__(*layers, *ReLUConvBN(inner, channels, 1))
 
 
+def conv_bn(
+    c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    """Convolution without bias, and its batch normalisation."""
+    return [
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out),
+    ]
+
+
+def rounded_channels(channels: float) -> int:
+    """The nearest multiple of 8 that is at least 8 and no more than a tenth below."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
 class DilatedConv(nn.Sequential):
     """ReLU, depthwise convolution with dilation 2, pointwise convolution, batch norm."""
 
@@ -131,6 +152,71 @@ def _depthwise_separable(
         nn.Conv2d(c_in, c_out, 1, bias=False),
         nn.BatchNorm2d(c_out, affine=affine),
     ]
+
+
+class MBConv(nn.Sequential):
+    """Inverted bottleneck: widen, convolve depthwise, narrow without an activation.
+
+    Sandler et al. 2018 (MobileNetV2). An expansion of 1 leaves out the widening.
+
+    Args:
+        c_in: Channels of the input.
+        c_out: Channels of the output.
+        expansion: Factor of the widening.
+        kernel: Size of the depthwise convolution, or what stands in its place, on
+            ``c_in * expansion`` channels.
+        stride: Of the depthwise convolution.
+        attention: After the depthwise convolution's activation, on as many channels.
+        activation: Makes each activation.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        expansion: int,
+        kernel: int | nn.Module,
+        stride: int = 1,
+        *,
+        attention: nn.Module | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU6,
+    ) -> None:
+        wide = c_in * expansion
+        super().__init__(
+            *([*conv_bn(c_in, wide, 1), activation()] if expansion > 1 else []),
+            *(
+                conv_bn(wide, wide, kernel, stride, groups=wide)
+                if isinstance(kernel, int)
+                else [kernel, nn.BatchNorm2d(wide)]
+            ),
+            activation(),
+            *([] if attention is None else [attention]),
+            *conv_bn(wide, c_out, 1),
+        )
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a factor in (0, 1) that the averages of all channels give.
+
+    Hu et al. 2018, arXiv:1709.01507.
+
+    Args:
+        channels: Of the input.
+        squeezed: Between the two pointwise convolutions.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.factors = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.ReLU(),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factors(x)
 
 
 class PoolBN(nn.Sequential):

@@ -29,6 +29,7 @@ REGISTRY = {
     "enas_macro": "enas_macro:enas_macro",
     "enas_micro": "enas_micro:enas_micro",
     "joint": "joint:joint",
+    "mnasnet": "mnasnet:mnasnet",
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
     "nasnet": "nasnet:nasnet",

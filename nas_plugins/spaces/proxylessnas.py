@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from nas_plugins.choices import Choose, Factory
 from nas_plugins.errors import UnsupportedSpaceError
-from nas_plugins.operations import Zero
+from nas_plugins.operations import MBConv, Zero, conv_bn, rounded_channels
 from nas_plugins.space import SearchSpace
 
-__all__ = ["OPERATIONS", "MBConv", "ProxylessNAS", "proxylessnas"]
+__all__ = ["OPERATIONS", "ProxylessNAS", "proxylessnas"]
 
 OPERATIONS: Mapping[str, tuple[int, int]] = {
     f"mbconv{expansion}_{kernel}x{kernel}": (expansion, kernel)
@@ -32,29 +32,6 @@ STRIDES = (2, 2, 2, 1, 2, 1)
 """Of the six stages, the paper's on ImageNet."""
 
 TINY: Mapping[str, Any] = {"widths": [8, 16], "depths": [3, 2], "strides": [1, 2], "last": 16}
-
-
-def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out),
-    ]
-
-
-class MBConv(nn.Sequential):
-    """Inverted bottleneck: widen, convolve depthwise, narrow without an activation.
-
-    Sandler et al. 2018 (MobileNetV2). An expansion of 1 leaves out the widening.
-    """
-
-    def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int = 1) -> None:
-        wide = c_in * expansion
-        super().__init__(
-            *([*_conv(c_in, wide, 1), nn.ReLU6()] if expansion > 1 else []),
-            *_conv(wide, wide, kernel, stride, groups=wide),
-            nn.ReLU6(),
-            *_conv(wide, c_out, 1),
-        )
 
 
 class Block(nn.Module):
@@ -79,6 +56,8 @@ class Block(nn.Module):
         self.operation = choose.layer(label, candidates)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.operation, Zero):  # in a child; adding zeros takes time
+            return x
         out = self.operation(x)
         return x + out if self.shortcut else out
 
@@ -125,31 +104,25 @@ class ProxylessNAS(nn.Module):
                 f"widths={list(widths)}, depths={list(depths)} and strides={list(strides)} "
                 "differ in length; expected one of each per stage"
             )
-        c_stem, c_in = (_rounded(c * width_multiplier) for c in (32, 16))
-        self.stem = nn.Sequential(*_conv(in_channels, c_stem, 3, stem_stride), nn.ReLU6())
+        c_stem, c_in = (rounded_channels(c * width_multiplier) for c in (32, 16))
+        self.stem = nn.Sequential(*conv_bn(in_channels, c_stem, 3, stem_stride), nn.ReLU6())
         self.first = MBConv(c_stem, c_in, 1, 3)
         blocks: list[nn.Module] = []
         for stage, (width, depth, stride) in enumerate(zip(widths, depths, strides, strict=True)):
-            c_out = _rounded(width * width_multiplier)
+            c_out = rounded_channels(width * width_multiplier)
             for i in range(depth):
                 label = f"stage{stage}/layer{i}"
                 blocks.append(Block(choose, label, c_in, c_out, stride if i == 0 else 1))
                 c_in = c_out
         self.blocks = nn.Sequential(*blocks)
-        c_last = _rounded(last * max(width_multiplier, 1.0))
+        c_last = rounded_channels(last * max(width_multiplier, 1.0))
         self.head = nn.Sequential(
-            *_conv(c_in, c_last, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            *conv_bn(c_in, c_last, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
         self.classifier = nn.Linear(c_last, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.head(self.blocks(self.first(self.stem(x)))))
-
-
-def _rounded(channels: float) -> int:
-    """The nearest multiple of 8 that is at least 8 and no more than a tenth below."""
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest if nearest >= 0.9 * channels else nearest + 8
 
 
 def proxylessnas(

@@ -10,6 +10,7 @@ _EXPORTS = {
     "ArchitectureSearch": "architecture_search",
     "CurvatureAlarm": "alarms",
     "EntropyAlarm": "alarms",
+    "LearningCurveStopping": "learning_curve",
     "NNIReportCallback": "nni",
     "OptunaPruningCallback": "optuna",
     "SkipAlarm": "alarms",
@@ -20,6 +21,7 @@ __all__ = [
     "ArchitectureSearch",
     "CurvatureAlarm",
     "EntropyAlarm",
+    "LearningCurveStopping",
     "NNIReportCallback",
     "OptunaPruningCallback",
     "SkipAlarm",
@@ -28,6 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lightning_modules.callbacks.alarms import CurvatureAlarm, EntropyAlarm, SkipAlarm
     from lightning_modules.callbacks.architecture_search import ArchitectureSearch
+    from lightning_modules.callbacks.learning_curve import LearningCurveStopping
     from lightning_modules.callbacks.nni import NNIReportCallback
     from lightning_modules.callbacks.optuna import OptunaPruningCallback
     from lightning_modules.callbacks.picture import ArchitecturePicture

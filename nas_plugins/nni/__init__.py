@@ -29,6 +29,7 @@ except ModuleNotFoundError as _error:
     raise MissingExtraError("nni", "nni") from _error
 
 if TYPE_CHECKING:
+    from nas_plugins.nni.assessor import LearningCurveAssessor
     from nas_plugins.nni.config import write_config
     from nas_plugins.nni.model_space import ArchitectureModelSpace
     from nas_plugins.nni.one_shot import SupernetStrategy
@@ -42,6 +43,7 @@ _EXPORTS = {
     "ArchitectureModelSpace": "model_space",
     "ArchitectureStrategy": "strategy",
     "ArchitectureTuner": "tuner",
+    "LearningCurveAssessor": "assessor",
     "SupernetStrategy": "one_shot",
     "architecture_of": "search_space",
     "from_nni": "search_space",
@@ -57,6 +59,7 @@ __all__ = [
     "ArchitectureModelSpace",
     "ArchitectureStrategy",
     "ArchitectureTuner",
+    "LearningCurveAssessor",
     "SupernetStrategy",
     "architecture_of",
     "from_nni",

@@ -53,6 +53,7 @@ _READY = {_ready_name(target): name for name, target in {**REGISTRY, **BAYESIAN}
 
 __all__ = [
     "ArchitectureSampler",
+    "LearningCurvePruner",
     "architecture_of",
     "distributions",
     "space_of",
@@ -62,6 +63,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "LearningCurvePruner":
+        from nas_plugins.optuna.learning_curve import LearningCurvePruner
+
+        return LearningCurvePruner
     if name not in _READY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Kept in the module, because a study is pickled with its sampler's class by name.
@@ -70,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_READY})
+    return sorted({*globals(), *__all__})

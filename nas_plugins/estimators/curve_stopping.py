@@ -1,0 +1,71 @@
+"""E2: when a training is not worth its remaining epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas_plugins.estimators.learning_curve import CurveModel
+
+__all__ = ["CurveStopping"]
+
+
+class CurveStopping:
+    """Stop when it is improbable that a training will end better than the best so far.
+
+    Domhan, Springenberg & Hutter 2015, IJCAI, section 4.1: a training ends when the
+    probability that its last epoch exceeds the incumbent is below 5 %. One that exceeded it
+    already goes on.
+
+    Args:
+        horizon: Epochs of a full training.
+        threshold: Probability below which a training ends.
+        min_epochs: Epochs before the first decision, at least three.
+        interval: Epochs between decisions. Each takes one to three seconds.
+        model: How curves are extrapolated; its bounds have to hold all values.
+
+    Raises:
+        ValueError: An option out of its range.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        threshold: float = 0.05,
+        min_epochs: int = 4,
+        interval: int = 1,
+        model: CurveModel | None = None,
+    ) -> None:
+        if not 3 <= min_epochs < horizon:
+            raise ValueError(
+                f"min_epochs is {min_epochs} and horizon {horizon}; expected "
+                "3 <= min_epochs < horizon"
+            )
+        if not 0 < threshold < 1 or interval < 1:
+            raise ValueError(
+                f"threshold is {threshold} and interval {interval}; expected a threshold in "
+                "(0, 1) and an interval of at least 1"
+            )
+        self.horizon = horizon
+        self.threshold = threshold
+        self.min_epochs = min_epochs
+        self.interval = interval
+        self.model = CurveModel() if model is None else model
+
+    def should_stop(self, values: Sequence[float], incumbent: float | None) -> bool:
+        """Whether the training that gave these values should end.
+
+        Args:
+            values: After each epoch so far, higher is better.
+            incumbent: The best full training so far, ``None`` if there is none.
+
+        Raises:
+            ScoreError: A value is outside the model's bounds.
+        """
+        ahead = len(values) - self.min_epochs
+        if incumbent is None or ahead < 0 or ahead % self.interval:
+            return False
+        if len(values) >= self.horizon or max(values) > incumbent:
+            return False
+        belief = self.model.extrapolate(values, self.horizon)
+        return belief.probability_above(incumbent) < self.threshold

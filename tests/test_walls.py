@@ -25,6 +25,7 @@ ALLOWED = {
     "nas_plugins/cli/": CORE | {*HOSTS, "optuna", "rich"},  # the one room that knows all
     "nas_plugins/drawing/": CORE | {"matplotlib"},
     "nas_plugins/estimators/curve_families.py": {"numpy", "scipy"},
+    "nas_plugins/estimators/fidelity.py": {"numpy", "scipy"},
     "nas_plugins/estimators/learning_curve.py": CORE - {"torch"} | {"emcee", "scipy"},
     "nas_plugins/hpbandster/": CORE
     | {"nas_plugins.hpbandster", "lightning_modules", "hpbandster", "Pyro4", "serpent"},

@@ -22,6 +22,7 @@ from nas_plugins.mutators.base import Mutator
 from nas_plugins.prior import Prior
 from nas_plugins.rebuild import CheckpointError, read_tensors, reference, resolve
 from nas_plugins.space import SearchSpace
+from nas_plugins.supernet import Execution
 
 __all__ = ["SupernetClassifier"]
 
@@ -43,6 +44,7 @@ class SupernetClassifier(pl.LightningModule):
         mutator: Name of the method: ``darts``, …, or ``module:Class`` of one of your own.
         network_options: Override the space's own options.
         fixed: Decisions answered once and for all; see :class:`~nas_plugins.supernet.Supernet`.
+        execution: How mixtures are computed, ``fused``, ``low_memory`` or ``naive``; see there.
         mutator_options: Of the method.
         learning_rate: Of SGD in the first epoch.
         min_learning_rate: That the cosine approaches.
@@ -75,6 +77,7 @@ class SupernetClassifier(pl.LightningModule):
         *,
         network_options: Mapping[str, Any] | None = None,
         fixed: Mapping[str, Choice] | None = None,
+        execution: Execution = "fused",
         mutator_options: Mapping[str, Any] | None = None,
         learning_rate: float = 0.025,
         min_learning_rate: float = 0.001,
@@ -94,7 +97,7 @@ class SupernetClassifier(pl.LightningModule):
         else:
             make = resolve(network) if isinstance(network, str) else network
             self.space = SearchSpace.from_network(make, **options)
-        self.supernet = self.space.supernet(fixed, **options)
+        self.supernet = self.space.supernet(fixed, execution=execution, **options)
         if not issubclass(mutators.mutator_class(mutator), Mutator):
             raise mutators.MutatorNameError(f"{mutator!r} is no subclass of Mutator")
         method = mutators.create(mutator, self.supernet, seed=seed, **(mutator_options or {}))
@@ -111,6 +114,7 @@ class SupernetClassifier(pl.LightningModule):
                 "mutator": mutator,
                 "network_options": options,
                 "fixed": dict(fixed or {}),
+                "execution": execution,
                 "mutator_options": dict(mutator_options or {}),
                 "learning_rate": learning_rate,
                 "min_learning_rate": min_learning_rate,

@@ -26,7 +26,7 @@ from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas_plugins.supernet import Supernet
+    from nas_plugins.supernet import Execution, Supernet
 
 __all__ = ["SearchSpace"]
 
@@ -427,18 +427,25 @@ class SearchSpace:
 
         return build(self._need_network(), self.validate(architecture), {**self.options, **options})
 
-    def supernet(self, fixed: Mapping[str, Choice] | None = None, **options: Any) -> Supernet:
+    def supernet(
+        self,
+        fixed: Mapping[str, Choice] | None = None,
+        *,
+        execution: Execution = "fused",
+        **options: Any,
+    ) -> Supernet:
         """All candidates in one network whose paths share their weights.
 
         Args:
             fixed: Decisions answered once and for all instead of being mixed. Every
                 ``value`` that shapes a module has to be among them.
+            execution: How mixtures are computed; see :class:`~nas_plugins.supernet.Supernet`.
             options: Override the space's own options.
         """
         from nas_plugins.supernet import Supernet
 
         self._need_network()
-        return Supernet(self, fixed=fixed, **options)
+        return Supernet(self, fixed=fixed, execution=execution, **options)
 
     # -- private ------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from ConfigSpace.hyperparameters import Hyperparameter
@@ -23,11 +23,23 @@ from nas_plugins.choices import (
 )
 from nas_plugins.decision import INPUT_SEPARATOR
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+from nas_plugins.fused import Sharing, weighted_sum
 
 if TYPE_CHECKING:
     from nas_plugins.space import SearchSpace
 
-__all__ = ["Gate", "MixedInputs", "MixedLayer", "MixedRepeat", "MixedUnused", "Supernet"]
+__all__ = [
+    "Execution",
+    "Gate",
+    "MixedInputs",
+    "MixedLayer",
+    "MixedRepeat",
+    "MixedUnused",
+    "Supernet",
+]
+
+Execution = Literal["fused", "low_memory", "naive"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
 
 class Gate:
@@ -118,12 +130,18 @@ class MixedLayer(nn.Module):
         super().__init__()
         self.gate = gate
         self.candidates = nn.ModuleDict(candidates)
+        self.sharing = Sharing()
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        candidates = list(self.candidates.values())
-        total = self.gate.sum(lambda i: candidates[i](*args, **kwargs))
+        gate, candidates = self.gate, list(self.candidates.values())
+        total = None
+        mixes = gate.weights is not None or len(gate.indices) > 1
+        if mixes and self.sharing.is_open and len(args) == 1 and not kwargs:
+            total = weighted_sum(candidates, gate.weights, gate.indices, args[0], self.sharing)
         if total is None:
-            raise UnsupportedSpaceError(f"gate {self.gate.label!r} runs no candidate")
+            total = gate.sum(lambda i: candidates[i](*args, **kwargs))
+        if total is None:
+            raise UnsupportedSpaceError(f"gate {gate.label!r} runs no candidate")
         return total
 
     def path(self, architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
@@ -347,6 +365,14 @@ class Supernet(nn.Module):
         space: The space; its network is built with every candidate.
         fixed: Decisions answered once and for all. Every ``value`` that shapes a module has
             to be among them.
+        execution: How mixtures are computed in training, up to rounding the same:
+            ``naive``, candidate by candidate; ``fused``, which takes a part of the time and
+            memory where candidates are built like those of the cell spaces
+            (:mod:`nas_plugins.fused`) and is ``naive`` elsewhere; ``low_memory``, where
+            besides nothing within a candidate is kept for the backward pass. One candidate
+            alone always runs as in the child. ``fused`` mixtures come out in channels-last
+            order on a CPU (``reshape`` takes them, ``view`` may not), do not run under
+            ``torch.func`` transforms, and are not for networks that checkpoint themselves.
         options: Override the space's own options.
 
     Attributes:
@@ -359,10 +385,18 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, *, fixed: Mapping[str, Choice] | None = None, **options: Any
+        self,
+        space: SearchSpace,
+        *,
+        fixed: Mapping[str, Choice] | None = None,
+        execution: Execution = "fused",
+        **options: Any,
     ) -> None:
         super().__init__()
+        if execution not in EXECUTIONS:
+            raise ValueError(f"execution is {execution!r}; expected one of {list(EXECUTIONS)}")
         self.space = space
+        self.execution = execution
         self.fixed = dict(fixed or {})
         for label, choice in self.fixed.items():
             if label not in space.decisions or not space.decisions[label].allows(choice):
@@ -374,10 +408,17 @@ class Supernet(nn.Module):
         mixer = Mixer(self.fixed)
         self.network = space.network(mixer, **self.options)
         self.gates = mixer.gates
+        self._sharing = Sharing(keep=execution == "fused")
+        for module in self.network.modules():
+            if isinstance(module, MixedLayer):
+                module.sharing = self._sharing
         self.mix_uniformly()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.network(*args, **kwargs)
+        if self.execution == "naive" or not self.training:
+            return self.network(*args, **kwargs)
+        with self._sharing:
+            return self.network(*args, **kwargs)
 
     def mix_uniformly(self) -> None:
         """Every candidate runs: averaged in ``layer`` and ``repeat``, summed in ``inputs``."""

@@ -33,7 +33,9 @@ class PartialLayer(MixedLayer):
     def forward(self, x: Tensor) -> Tensor:
         num_mixed = x.shape[1] // self.factor
         passed = x[:, num_mixed:]
-        mixed = super().forward(x[:, :num_mixed])
+        mixed = super().forward(
+            self.sharing.of(x, ("first", num_mixed), lambda x: x[:, :num_mixed])
+        )
         if mixed.shape[1] != num_mixed or x.shape[1] % self.factor:
             raise UnsupportedSpaceError(
                 f"candidates of {self.gate.label!r} make {mixed.shape[1]} of {num_mixed} channels, "
@@ -71,6 +73,7 @@ def connect_partially(supernet: Supernet, factor: int) -> None:
             _narrow(module, factor)
         parent, _, name = path.rpartition(".")
         narrowed = PartialLayer(layer.gate, dict(layer.candidates.items()), factor)
+        narrowed.sharing = layer.sharing
         setattr(supernet.get_submodule(parent), name, narrowed.train(layer.training))
 
 

@@ -259,3 +259,15 @@ def test_wrong_methods_are_named():
         SupernetClassifier(tiny_space(), "dart")
     with pytest.raises(MutatorNameError, match="no subclass of Mutator"):
         SupernetClassifier(tiny_space(), "torch.nn:Linear")
+
+
+@pytest.mark.parametrize("execution", ["fused", "low_memory", "naive"])
+def test_execution_is_the_supernets_and_saved(execution, tmp_path, data):
+    module = make(execution=execution)
+    assert module.supernet.execution == module.hparams["execution"] == execution
+    made = fit(module, data, max_steps=1)
+    made.save_checkpoint(tmp_path / "search.ckpt")
+    again = SupernetClassifier.load_from_checkpoint(tmp_path / "search.ckpt")
+    assert again.supernet.execution == execution
+    other = SupernetClassifier.load_from_checkpoint(tmp_path / "search.ckpt", execution="naive")
+    assert other.supernet.execution == "naive"

@@ -12,6 +12,7 @@ TINY = {
     "custom_space.py": [],
     "hpbandster_search.py": ["--max-budget", "1", "--channels", "4"],
     "lightning_child.py": [],
+    "mnasnet_search.py": ["--trials", "3", "--epochs", "1"],
     "nni_search.py": [],
     "nni_supernet.py": [],
     "optuna_search.py": [],

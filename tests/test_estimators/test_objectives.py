@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nas_plugins.estimators.latency_table import LatencyTable
 from nas_plugins.estimators.objectives import (
     InfeasibleError,
     mnasnet_reward,
@@ -11,6 +12,7 @@ from nas_plugins.estimators.objectives import (
     violations,
 )
 from nas_plugins.mutators import ProxylessNAS
+from nas_plugins.spaces.mnasnet import TINY, mnasnet
 from nas_plugins.strategies import create
 from nas_plugins.testing.mutators import planted_space
 
@@ -85,3 +87,27 @@ def test_a_strategy_keeps_to_a_limit(limit):
             found.append(right)
     assert max(found) == (2 if limit else 3)
     assert np.mean(found[-20:]) > 1.0
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0])
+def test_mnasnets_search_keeps_to_a_hard_target(beta):
+    """PPO, its space and its reward; slower layers are a little more accurate here."""
+    space = mnasnet(**TINY)
+    milliseconds = {"conv": 4.0, "dwconv": 1.0, "mbconv3": 2.0, "mbconv6": 3.0}
+    table = LatencyTable({label: milliseconds for label in space.decisions if "op" in label})
+    strategy = create("ppo", space, seed=0, learning_rate=0.02, batch_size=20)
+    latencies = []
+    for _ in range(400):
+        architecture = strategy.ask()
+        latency = table.of(architecture)
+        accuracy = 0.5 + latency / 40
+        reward = mnasnet_reward(
+            accuracy, {"latency_ms": latency}, {"latency_ms": 4.0}, alpha=0.0, beta=beta
+        )
+        strategy.tell(architecture, reward)
+        latencies.append(latency)
+    assert np.mean(latencies[:20]) == pytest.approx(5.0, abs=0.8)  # two blocks, almost uniform
+    if beta:
+        assert np.mean(latencies[-40:]) < 4.5
+    else:
+        assert np.mean(latencies[-40:]) > 6.5

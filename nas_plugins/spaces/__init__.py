@@ -28,11 +28,13 @@ REGISTRY = {
     "darts": "darts:darts",
     "enas_macro": "enas_macro:enas_macro",
     "enas_micro": "enas_micro:enas_micro",
+    "hierarchical": "hierarchical:hierarchical",
     "joint": "joint:joint",
     "mnasnet": "mnasnet:mnasnet",
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
     "nasnet": "nasnet:nasnet",
+    "pnas": "pnas:pnas",
     "proxylessnas": "proxylessnas:proxylessnas",
 }
 """Name to ``module:function``, the module relative to this package."""

@@ -1,4 +1,4 @@
-"""NASNet, AmoebaNet and ENAS micro against published numbers; what a cell leaves unused."""
+"""NASNet, AmoebaNet, PNAS and ENAS micro against published numbers; what a cell leaves unused."""
 
 import math
 
@@ -19,6 +19,9 @@ from nas_plugins.spaces.amoebanet import (
 )
 from nas_plugins.spaces.enas_micro import ENAS_MICRO, architecture_of_arcs, enas_micro
 from nas_plugins.spaces.nasnet import NASNET_A, NASNET_A_OPTIONS, architecture_of_blocks, nasnet
+from nas_plugins.spaces.pnas import PNASNET_5, PNASNET_5_OPTIONS, pnas
+from nas_plugins.spaces.pnas import TINY as PNAS_TINY
+from nas_plugins.strategies import PNAS
 
 TINY = nasnet_module.TINY
 
@@ -36,6 +39,7 @@ def published():
         "amoebanet": amoebanet(num_cells=3),
         "amoebanet_b": amoebanet(num_cells=3, operations=AMOEBANET_B_OPERATIONS),
         "enas_micro": enas_micro(num_cells=3),
+        "pnas": pnas(num_cells=3),
     }
 
 
@@ -56,6 +60,10 @@ def test_sizes(published):
     assert nasnet_size == (2**5 * 13**10 * sources) ** 2
     assert amoebanet_size == (8**10 * sources) ** 2
     assert f"{nasnet_size:.1e} {amoebanet_size:.1e}" == "5.2e+36 3.1e+29"
+    cells = [8 ** (2 * b) * math.factorial(b + 1) ** 2 for b in range(1, 6)]
+    assert published["pnas"].size == sum(cells)
+    assert cells[0] == 256  # as published, and of five blocks 5.6e14
+    assert f"{cells[4]:.1e}" == "5.6e+14"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +74,7 @@ def test_sizes(published):
         ("amoebanet", AMOEBANET_A, AMOEBANET_A_OPTIONS, 3.2),
         ("amoebanet_b", AMOEBANET_B, AMOEBANET_B_OPTIONS, 2.8),
         ("amoebanet_b", AMOEBANET_B, {**AMOEBANET_B_OPTIONS, "channels": 128}, 34.9),
+        ("pnas", PNASNET_5, PNASNET_5_OPTIONS, 3.2),
         ("enas_micro", ENAS_MICRO, {"channels": 36, "num_cells": 20}, 4.6),
     ],
 )
@@ -191,6 +200,43 @@ def test_unused_needs_decisions_of_a_fixed_number_that_are_active(label):
 def test_unused_requires_what_it_knows():
     with pytest.raises(UnsupportedSpaceError, match=r"required=\['7'\]"):
         SearchSpace.from_network(TwoReaders, required=["7"])
+
+
+# -- PNAS -------------------------------------------------------------------------------
+
+
+def test_pnas_concatenates_all_blocks_there_are():
+    space = pnas(**PNAS_TINY)
+    child = space.build(space.complete({"cell/blocks": 1}), num_blocks=3, num_cells=5)
+    child.eval()
+    stacked = child.cells[0]([torch.rand(2, 6, 8, 8)], [torch.rand(2, 6, 8, 8)])
+    assert stacked.shape == (2, 3, 2, 8, 8)
+    assert not stacked[:, 1:].any()
+    whole = space.build(space.complete({"cell/blocks": 2})).double().eval()
+    project = whole.cells[2].last
+    states = torch.randn(2, 2, 4, 4, 4, dtype=torch.float64)
+    reader = project.read.reader
+    weight = torch.cat([block.edge[1].weight for block in list(reader)[:-1]], dim=1)
+    expected = torch.nn.functional.conv2d(states.flatten(1, 2).relu(), weight)
+    torch.testing.assert_close(project(states), project.norm(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_pnas_grows_cells_block_by_block():
+    """Every architecture of a level has its number of blocks and a parent in the level below."""
+    space = pnas(**{**PNAS_TINY, "num_blocks": 3})
+    strategy = PNAS(space, beam_size=6, num_surrogates=2, num_steps=5)
+    levels = []
+    for _ in range(18):
+        architecture = strategy.ask()
+        levels.append(architecture)
+        convolutions = sum(choice == "max_pool_3x3" for choice in architecture.values())
+        strategy.tell(architecture, convolutions / len(architecture))
+    assert [a["cell/blocks"] for a in levels] == [1] * 6 + [2] * 6 + [3] * 6
+    for depth in (2, 3):
+        below = {space.complete({**a, "cell/blocks": depth - 1}) for a in levels}
+        for child in levels[6 * (depth - 1) : 6 * depth]:
+            smaller = {k: v for k, v in child.items() if not k.startswith(f"cell/{depth + 1}/")}
+            assert space.complete({**smaller, "cell/blocks": depth - 1}) in below
 
 
 # -- blocks -----------------------------------------------------------------------------

@@ -205,6 +205,21 @@ class Decision:
             return near or others
         return others
 
+    def at(self, share: float) -> Choice:
+        """The value of a numeric range that far from its low to its high end, on its own scale.
+
+        Args:
+            share: Cut to [0, 1].
+        """
+        share = min(max(share, 0.0), 1.0)
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            value = math.exp(low + share * (high - low))
+        else:
+            value = self.low + share * (self.high - self.low)
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.integer else value
+
     def encode(self, choice: Choice | None) -> np.ndarray:
         """See :meth:`nas_plugins.SearchSpace.encode`."""
         if self.choices is None:

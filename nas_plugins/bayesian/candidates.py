@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
-from nas_plugins.architecture import Architecture, Choice
-from nas_plugins.decision import Decision
+from nas_plugins.architecture import Architecture
 from nas_plugins.errors import ArchitectureError
 from nas_plugins.space import SearchSpace
 
@@ -89,20 +87,9 @@ def vary(space: SearchSpace, architecture: Architecture, rng: np.random.Generato
     decision = space.decisions[mutable[rng.integers(len(mutable))]]
     if decision.choices is not None or rng.random() < 0.2:
         return space.mutate(architecture, rng)
-    moved = {**architecture, decision.label: _shifted(decision, architecture, rng)}
+    share = float(decision.encode(architecture[decision.label])[1])
+    share += rng.normal() * 10 ** rng.uniform(-2.5, -0.5)
     try:
-        return space.complete(moved)
+        return space.complete({**architecture, decision.label: decision.at(share)})
     except ArchitectureError:  # forbidden
         return space.mutate(architecture, rng)
-
-
-def _shifted(decision: Decision, architecture: Architecture, rng: np.random.Generator) -> Choice:
-    low, high, at = decision.low, decision.high, float(architecture[decision.label])
-    if decision.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    at += (high - low) * rng.normal() * 10 ** rng.uniform(-2.5, -0.5)
-    value = min(max(at, low), high)
-    if decision.log:
-        value = math.exp(value)
-    value = min(max(value, decision.low), decision.high)
-    return round(value) if decision.integer else value

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.grid import GridSearch
     from nas_plugins.strategies.hierarchical_evolution import HierarchicalEvolution
     from nas_plugins.strategies.nsga2 import NSGA2
+    from nas_plugins.strategies.particle_swarm import ParticleSwarm
     from nas_plugins.strategies.pnas import PNAS
     from nas_plugins.strategies.ppo import PPO
+    from nas_plugins.strategies.radial_basis import RadialBasis
     from nas_plugins.strategies.random import RandomSearch
     from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
     from nas_plugins.strategies.reinforce import Reinforce
@@ -37,6 +39,8 @@ __all__ = [
     "GridSearch",
     "HierarchicalEvolution",
     "Observation",
+    "ParticleSwarm",
+    "RadialBasis",
     "RandomSearch",
     "RegularizedEvolution",
     "Reinforce",
@@ -53,8 +57,10 @@ REGISTRY = {
     "grid": "grid:GridSearch",
     "hierarchical_evolution": "hierarchical_evolution:HierarchicalEvolution",
     "nsga2": "nsga2:NSGA2",
+    "particle_swarm": "particle_swarm:ParticleSwarm",
     "pnas": "pnas:PNAS",
     "ppo": "ppo:PPO",
+    "radial_basis": "radial_basis:RadialBasis",
     "random": "random:RandomSearch",
     "regularized_evolution": "regularized_evolution:RegularizedEvolution",
     "reinforce": "reinforce:Reinforce",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -102,15 +101,7 @@ class Tokens:
 
     def _value(self, position: int, token: int, share: float) -> Choice:
         """The value that far into a bin."""
-        decision = self.decisions[position]
-        unit = (token + share) / self._bins
-        if decision.log:
-            low, high = math.log(decision.low), math.log(decision.high)
-            value = math.exp(low + unit * (high - low))
-        else:
-            value = decision.low + unit * (decision.high - decision.low)
-        value = min(max(value, decision.low), decision.high)
-        return round(value) if decision.integer else value
+        return self.decisions[position].at((token + share) / self._bins)
 
 
 def _choices(decision: Decision, bins: int) -> tuple[Choice, ...] | None:

@@ -24,6 +24,7 @@ _EXPORTS = {
     "SearchDataModule": "search_data",
     "SupernetClassifier": "supernet",
     "train_child": "training",
+    "train_supernet": "supernet_training",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "SearchDataModule",
     "SupernetClassifier",
     "train_child",
+    "train_supernet",
 ]
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from lightning_modules.resumable import ResumableLoader
     from lightning_modules.search_data import SearchDataModule
     from lightning_modules.supernet import SupernetClassifier
+    from lightning_modules.supernet_training import train_supernet
     from lightning_modules.training import ChildResult, train_child
 
 

@@ -35,7 +35,7 @@ from nas_plugins.estimators.inheritance import Inherited
 from nas_plugins.rebuild import read_tensors
 from nas_plugins.space import SearchSpace
 
-__all__ = ["ChildResult", "train_child"]
+__all__ = ["ChildResult", "KeepLastEpoch", "options_of_data", "train_child"]
 
 TRAINING_PREFIX = "train/"
 
@@ -164,7 +164,7 @@ def train_child(
             heritage.take_chosen(child.network)
         own = [*callbacks, _Reseed(seed), record, heritage]
         if checkpoint is not None:
-            own.append(_Keep(checkpoint, architecture))
+            own.append(KeepLastEpoch(checkpoint, architecture))
         trainer = pl.Trainer(
             **{
                 "max_epochs": budget.epochs,
@@ -276,10 +276,15 @@ class _Heritage(pl.Callback):
         self.taken = state_dict["taken"]
 
 
-class _Keep(Checkpoint):
-    """The last epoch in one file, replaced in one step: a kill leaves the old or the new."""
+class KeepLastEpoch(Checkpoint):
+    """The last epoch in one file, replaced in one step: a kill leaves the old or the new.
 
-    def __init__(self, path: Path, architecture: Architecture) -> None:
+    Args:
+        path: Of the checkpoint.
+        architecture: Written beside it if given.
+    """
+
+    def __init__(self, path: Path, architecture: Architecture | None = None) -> None:
         self.path = path
         self.architecture = architecture
 
@@ -289,6 +294,7 @@ class _Keep(Checkpoint):
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             partial.replace(self.path)
+        if trainer.is_global_zero and self.architecture is not None:
             home = self.path.with_name(ARCHITECTURE_FILE)
             home.write_text(self.architecture.to_json() + "\n", encoding="utf-8")
 

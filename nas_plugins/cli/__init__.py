@@ -228,6 +228,36 @@ def _add_nni_config(commands: Commands) -> None:
     _add_strategy(parser)
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     _add_data(parser)
+    _add_supernet(parser)
+
+
+def _add_supernet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--supernet",
+        metavar="METHOD",
+        help="first train a supernet by this method (darts, gdas, enas, uniform, ...), then the "
+        "architectures that it ranks best",
+    )
+    parser.add_argument(
+        "--supernet-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the method, such as num_candidates=100; may be repeated",
+    )
+    parser.add_argument(
+        "--supernet-epochs", type=_positive, default=50, help="epochs of the supernet"
+    )
+    parser.add_argument(
+        "--ranked",
+        type=_positive,
+        metavar="K",
+        help="trials for the supernet's best; what follows the strategy proposes (default: all)",
+    )
+    parser.add_argument(
+        "--inherit-weights",
+        action="store_true",
+        help="children start with the supernet's weights",
+    )
 
 
 def _add_strategy(parser: argparse.ArgumentParser) -> None:

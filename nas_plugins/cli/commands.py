@@ -68,14 +68,24 @@ def export(options: argparse.Namespace) -> None:
 
 def nni_config(options: argparse.Namespace) -> None:
     """Write NNI's config, search space and the space itself."""
-    from nas_plugins.nni import write_config
+    from nas_plugins.nni import SupernetFirst, write_config
 
+    supernet = None
+    if options.supernet is not None:
+        supernet = SupernetFirst(
+            options.supernet,
+            named_values(options.supernet_option),
+            epochs=options.supernet_epochs,
+            num_ranked=options.ranked,
+            inherit_weights=options.inherit_weights,
+        )
     path = write_config(
         options.space,
         options.directory,
         space_options=named_values(options.space_option),
         strategy=options.strategy,
         strategy_options=named_values(options.strategy_option),
+        supernet=supernet,
         max_trials=options.trials,
         trial_concurrency=options.concurrency,
         epochs=options.epochs,

@@ -6,6 +6,9 @@ trials are processes that train children (:func:`write_config` writes its files)
     nas-plugins nni-config --space nas_bench_201 my_search
     nnictl create --config my_search/config.yml
 
+With ``--supernet gdas`` the first trial trains a supernet, and the next ones its best
+(:class:`SupernetTuner`).
+
 Or a strategy drives ``nni.nas.experiment.NasExperiment``, over a space of this package
 (:class:`ArchitectureModelSpace`) or of NNI's own hub (:class:`ArchitectureStrategy`); a mutator
 does so as a one-shot strategy (:class:`SupernetStrategy`).
@@ -30,13 +33,14 @@ except ModuleNotFoundError as _error:
 
 if TYPE_CHECKING:
     from nas_plugins.nni.assessor import LearningCurveAssessor
-    from nas_plugins.nni.config import write_config
+    from nas_plugins.nni.config import SupernetFirst, write_config
     from nas_plugins.nni.model_space import ArchitectureModelSpace
     from nas_plugins.nni.one_shot import SupernetStrategy
     from nas_plugins.nni.reporting import receive_architecture, report_score
     from nas_plugins.nni.results import report
     from nas_plugins.nni.search_space import architecture_of, from_nni, parameters_of, to_nni
     from nas_plugins.nni.strategy import ArchitectureStrategy
+    from nas_plugins.nni.supernet_tuner import SupernetTuner
     from nas_plugins.nni.tuner import ArchitectureTuner
 
 _EXPORTS = {
@@ -44,7 +48,9 @@ _EXPORTS = {
     "ArchitectureStrategy": "strategy",
     "ArchitectureTuner": "tuner",
     "LearningCurveAssessor": "assessor",
+    "SupernetFirst": "config",
     "SupernetStrategy": "one_shot",
+    "SupernetTuner": "supernet_tuner",
     "architecture_of": "search_space",
     "from_nni": "search_space",
     "parameters_of": "search_space",
@@ -60,7 +66,9 @@ __all__ = [
     "ArchitectureStrategy",
     "ArchitectureTuner",
     "LearningCurveAssessor",
+    "SupernetFirst",
     "SupernetStrategy",
+    "SupernetTuner",
     "architecture_of",
     "from_nni",
     "parameters_of",

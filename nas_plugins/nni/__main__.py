@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.nni import records
+from nas_plugins.nni.metric import is_of_supernet
 from nas_plugins.nni.results import report
 
 
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.command == "export":
-        scored = [row for row in rows if row["value"] is not None]
+        known = [row for row in rows if row["value"] is not None]
+        scored = [row for row in known if not is_of_supernet(row["parameter"])]
         options.file.write_text(json.dumps(scored, indent=2) + "\n", encoding="utf-8")
         print(f"{len(scored)} results in {options.file}")
         return 0

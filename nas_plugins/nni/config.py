@@ -6,25 +6,49 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from nas_plugins import strategies
+from nas_plugins import mutators, strategies
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.nni.compat import write_loopback
 from nas_plugins.nni.search_space import to_nni
 from nas_plugins.space import SearchSpace
 
-__all__ = ["write_config"]
+__all__ = ["SupernetFirst", "write_config"]
 
 TUNER = "nas_plugins.nni.tuner.ArchitectureTuner"
+SUPERNET_TUNER = "nas_plugins.nni.supernet_tuner.SupernetTuner"
+TRIAL = "nas_plugins.nni.trial"
+SUPERNET_TRIAL = "nas_plugins.nni.supernet_trial"
 
 _HEADER = r"""# nnictl create --config config.yml
 # NNI's manager then listens on every interface. To keep it on this machine, first:
 #   export NODE_OPTIONS="--require \"{loopback}\""
 """
+
+
+@dataclass(frozen=True)
+class SupernetFirst:
+    """An experiment's first trial trains a supernet, whose best architectures come next.
+
+    Attributes:
+        mutator: Name of the method that searches the supernet.
+        options: Of the method.
+        epochs: Of the supernet's training.
+        num_ranked: How many of its best architectures are trained before the strategy
+            proposes any; default: all trials.
+        inherit_weights: Whether children start with the supernet's weights.
+    """
+
+    mutator: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 50
+    num_ranked: int | None = None
+    inherit_weights: bool = False
 
 
 def write_config(
@@ -34,6 +58,7 @@ def write_config(
     space_options: Mapping[str, Any] | None = None,
     strategy: str = "regularized_evolution",
     strategy_options: Mapping[str, Any] | None = None,
+    supernet: SupernetFirst | None = None,
     seed: int = 0,
     optimize_mode: str = "maximize",
     max_trials: int = 24,
@@ -61,6 +86,7 @@ def write_config(
         space_options: For a space given by name.
         strategy: Name of a strategy, or ``package.module:Class``.
         strategy_options: Of the strategy.
+        supernet: Has a supernet trained first. Its trial comes on top of ``max_trials``.
         seed: Source of all randomness.
         optimize_mode: ``maximize`` or ``minimize`` the trials' ``default`` metric.
         max_trials: Architectures to evaluate.
@@ -80,6 +106,7 @@ def write_config(
 
     Raises:
         StrategyNameError: Unknown strategy or option; the message lists the known ones.
+        MutatorNameError: The same of the supernet's method.
         SpaceNameError: Unknown space or option.
         UnsupportedSpaceError: NNI cannot carry a decision, or there is no trial command.
     """
@@ -93,21 +120,30 @@ def write_config(
 
         space = load(space, **(space_options or {}))
     strategies.create(strategy, space, seed=seed, **options)
+    num_ranked, method = 0, strategy
+    if supernet is not None:
+        _check_supernet(supernet, space)
+        method = f"a supernet of {supernet.mutator}"
+        num_ranked = max_trials if supernet.num_ranked is None else supernet.num_ranked
     if trial_command is None:
-        trial_command = _trial_command(reference, space_options, python)
-        trial_command += " " + shlex.join(_training(epochs, data, data_directory))
+        parts = _trial_parts(reference, space_options, epochs, data, data_directory)
+        if supernet is not None:
+            parts += _supernet_parts(supernet, num_ranked)
+        trial = TRIAL if supernet is None else SUPERNET_TRIAL
+        trial_command = shlex.join([python, "-m", trial, *parts])
     config: dict[str, Any] = {
-        "experimentName": f"{space.name} by {strategy}",
+        "experimentName": f"{space.name} by {method}",
         "searchSpaceFile": "search_space.json",
         "trialCommand": trial_command,
         "trialCodeDirectory": ".",
         "trialConcurrency": trial_concurrency,
-        "maxTrialNumber": max_trials,
+        "maxTrialNumber": max_trials + (supernet is not None),
         "trialGpuNumber": trial_gpus,
         "tuner": {
-            "className": TUNER,
+            "className": TUNER if supernet is None else SUPERNET_TUNER,
             "codeDirectory": ".",
             "classArgs": {
+                **({"mutator": supernet.mutator, "num_ranked": num_ranked} if supernet else {}),
                 "strategy": strategy,
                 "seed": seed,
                 "optimize_mode": optimize_mode,
@@ -132,6 +168,17 @@ def write_config(
     return path
 
 
+def _check_supernet(first: SupernetFirst, space: SearchSpace) -> None:
+    """Refuse what the first trial could not train, or the others not use."""
+    method = mutators.check(first.mutator, first.options)
+    mutators.create(first.mutator, space.supernet(), **first.options)
+    if first.inherit_weights and not method.inherits_weights:
+        raise UnsupportedSpaceError(
+            f"{method.__name__} changes the supernet's paths, so that children cannot take their "
+            "weights; use inherit_weights=False"
+        )
+
+
 def _reference(space: str | SearchSpace) -> str | None:
     """The space's name as a trial can use it, which starts in another directory."""
     if not isinstance(space, str):
@@ -142,24 +189,34 @@ def _reference(space: str | SearchSpace) -> str | None:
     return space
 
 
-def _training(epochs: int, data: str, directory: str | Path | None) -> list[str]:
-    parts = ["--epochs", str(epochs)]
-    if data != "digits":
-        parts += ["--data", data]
-    if directory is not None:
-        parts += ["--data-dir", str(Path(directory).resolve())]
-    return parts
-
-
-def _trial_command(
-    reference: str | None, space_options: Mapping[str, Any] | None, python: str
-) -> str:
+def _trial_parts(
+    reference: str | None,
+    space_options: Mapping[str, Any] | None,
+    epochs: int,
+    data: str,
+    data_directory: str | Path | None,
+) -> list[str]:
     if reference is None:
         raise UnsupportedSpaceError(
             "a trial runs in a process of its own and cannot be handed a SearchSpace: give the "
             "space by name ('package.module:callable'), or a trial_command that makes it"
         )
-    parts = [python, "-m", "nas_plugins.nni.trial", "--space", reference]
+    parts = ["--space", reference]
     if space_options:
         parts += ["--space-options", json.dumps(dict(space_options))]
-    return shlex.join(parts)
+    parts += ["--epochs", str(epochs)]
+    if data != "digits":
+        parts += ["--data", data]
+    if data_directory is not None:
+        parts += ["--data-dir", str(Path(data_directory).resolve())]
+    return parts
+
+
+def _supernet_parts(supernet: SupernetFirst, num_ranked: int) -> list[str]:
+    parts = ["--mutator", supernet.mutator, "--supernet-epochs", str(supernet.epochs)]
+    parts += ["--num-ranked", str(num_ranked)]
+    if supernet.options:
+        parts += ["--mutator-options", json.dumps(dict(supernet.options))]
+    if supernet.inherit_weights:
+        parts.append("--inherit-weights")
+    return parts

@@ -15,9 +15,20 @@ from typing import Any
 from nas_plugins.architecture import Choice
 from nas_plugins.errors import ScoreError
 
-__all__ = ["architecture_in", "decoded", "failure_in", "failure_metric", "final_metric", "score_in"]
+__all__ = [
+    "SUPERNET",
+    "architecture_in",
+    "decoded",
+    "failure_in",
+    "failure_metric",
+    "final_metric",
+    "is_of_supernet",
+    "score_in",
+]
 
 SCORE, ARCHITECTURE, ERROR = "default", "architecture", "error"
+SUPERNET = "_supernet"
+"""Key of what a trial reports that trained the supernet, and of the parameters it was given."""
 
 
 def final_metric(
@@ -39,6 +50,11 @@ def final_metric(
 def failure_metric(architecture: Mapping[str, Choice], reason: str) -> dict[str, Any]:
     """What a trial reports that could not earn a score."""
     return {ARCHITECTURE: dict(architecture), ERROR: reason}
+
+
+def is_of_supernet(value: Any) -> bool:
+    """Whether parameters ask for the supernet, or a final metric is of its training."""
+    return isinstance(value, Mapping) and SUPERNET in value
 
 
 def decoded(value: Any) -> Any:

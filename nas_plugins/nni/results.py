@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas_plugins.nni import records
-from nas_plugins.nni.metric import architecture_in, failure_in, score_in
+from nas_plugins.nni.metric import architecture_in, failure_in, is_of_supernet, score_in
 
 __all__ = ["report"]
 
@@ -27,6 +27,8 @@ def report(experiment: str) -> list[dict[str, Any]]:
         Rows with ``trial``, ``status``, ``score`` (``None`` when it failed or runs),
         ``architecture``, ``value`` (the metric as reported), ``parameter`` (the architecture
         under the name NNI's import expects), ``error`` (``None``, or why there is no score).
+        A trial that trained a supernet has neither score nor architecture; its value holds
+        what it found out.
 
     Raises:
         ExperimentNotFoundError: No such experiment.
@@ -40,7 +42,7 @@ def report(experiment: str) -> list[dict[str, Any]]:
 def _row(trial: records.Trial) -> dict[str, Any]:
     score = score_in(trial.value)
     architecture = architecture_in(trial.value)
-    failed = trial.reported is not None and score is None
+    failed = trial.reported is not None and score is None and not is_of_supernet(trial.value)
     return {
         "trial": trial.trial_id,
         "status": trial.status,

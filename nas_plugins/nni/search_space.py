@@ -24,6 +24,7 @@ from typing import Any
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.decision import ALWAYS, Decision
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+from nas_plugins.nni.metric import SUPERNET
 from nas_plugins.space import SearchSpace
 
 __all__ = ["architecture_of", "from_nni", "parameters_of", "read_choices", "to_nni"]
@@ -33,7 +34,7 @@ KEY = "nni_key"
 """Note in a decision's ``meta``: its key in NNI's JSON, where :func:`to_nni` would choose another
 one, or another place."""
 
-_RESERVED = ("_name", "_type", "_value", "_index", CONFIG_SPACE)
+_RESERVED = ("_name", "_type", "_value", "_index", CONFIG_SPACE, SUPERNET)
 _LARGEST = 2**53  # NNI's manager is JavaScript, which rounds integers beyond
 
 

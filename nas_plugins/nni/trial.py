@@ -12,43 +12,51 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.nni.reporting import failing_loudly, receive_architecture, report_score
 from nas_plugins.space import SearchSpace
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from lightning_modules import ImageDataModule
+
+__all__ = ["data_of", "main", "output_directory", "train_and_report", "trial_parser"]
 
 _logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one trial."""
-    options = _parser().parse_args(arguments)
+    options = trial_parser(__doc__).parse_args(arguments)
     from nas_plugins.spaces import load
 
     space = load(options.space, **options.space_options)
     architecture = receive_architecture(space)
     with failing_loudly(architecture):
-        directory = Path(os.environ.get("NNI_OUTPUT_DIR", "nni_trial"))
-        _draw(space, architecture, directory / "architecture.svg")
-        result = _train(space, architecture, directory, options)
-        report_score(architecture, result.score, result.metrics)
+        train_and_report(space, architecture, options)
 
 
-def _train(
-    space: SearchSpace, architecture: Architecture, directory: Path, options: argparse.Namespace
-) -> Any:
+def train_and_report(
+    space: SearchSpace, architecture: Architecture, options: argparse.Namespace
+) -> None:
+    """Draw an architecture, train its child and report the result.
+
+    Args:
+        space: Where the architecture is from.
+        architecture: What is trained.
+        options: As :func:`trial_parser` reads them.
+    """
     from lightning_modules import train_child
     from lightning_modules.callbacks import NNIReportCallback
-    from lightning_modules.catalogue import data_module
     from nas_plugins.budget import Budget
 
-    return train_child(
+    directory = output_directory()
+    _draw(space, architecture, directory / "architecture.svg")
+    result = train_child(
         space,
         architecture,
-        data_module(options.data, directory=options.data_dir, **options.data_options),
+        data_of(options),
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
         callbacks=[NNIReportCallback(architecture=architecture)],
@@ -57,6 +65,19 @@ def _train(
         inherit=_parent(options.inherit),
         **options.module_options,
     )
+    report_score(architecture, result.score, result.metrics)
+
+
+def output_directory() -> Path:
+    """Where this trial leaves its files."""
+    return Path(os.environ.get("NNI_OUTPUT_DIR", "nni_trial"))
+
+
+def data_of(options: argparse.Namespace) -> ImageDataModule:
+    """The images that the options name."""
+    from lightning_modules.catalogue import data_module
+
+    return data_module(options.data, directory=options.data_dir, **options.data_options)
 
 
 def _parent(path: Path | None) -> Any:
@@ -79,8 +100,9 @@ def _draw(space: SearchSpace, architecture: Architecture, path: Path) -> None:
         _logger.warning("Architecture %s could not be drawn", architecture.id, exc_info=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m nas_plugins.nni.trial", description=__doc__)
+def trial_parser(description: str | None) -> argparse.ArgumentParser:
+    """Reads what shapes the training of a child."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--space", required=True, help="name, module:callable or file.py:callable")
     parser.add_argument("--space-options", type=json.loads, default={}, metavar="JSON")
     parser.add_argument("--epochs", type=int, default=4, help="per trial (default: %(default)s)")

@@ -27,7 +27,7 @@ __all__ = ["ArchitectureTuner"]
 
 _logger = logging.getLogger("nni.nas_plugins.tuner")
 
-_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
+UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 
 
 class ArchitectureTuner(Tuner):
@@ -98,10 +98,8 @@ class ArchitectureTuner(Tuner):
         """Start, or go on in another space with what was told and still belongs to it."""
         space = self._load_space(search_space)
         first = self._strategy is None
-        self._strategy = strategies.create(self._name, space, seed=self._seed, **self._options)
+        self._restart(space)
         if not first:
-            self._history = [o for o in self._history if o.architecture in space]
-            self._strategy.replay(self._history)
             return
         self._import(self._initial)
         if self._resumes:
@@ -244,7 +242,7 @@ class ArchitectureTuner(Tuner):
         if checkpoints is None:
             _logger.warning("No NNI_CHECKPOINT_DIRECTORY: relying on what NNI imports")
             return
-        trials, imports = records.read(Path(checkpoints).parent)
+        trials, imports = self._read(Path(checkpoints).parent)
         if dispatcher_env_vars.NNI_INCLUDE_INTERMEDIATE_RESULTS != "true":
             # NNI then never told what the stopped trials had reached, so they ended silently.
             trials = [replace(t, reported=None) if t.partial else t for t in trials]
@@ -260,12 +258,22 @@ class ArchitectureTuner(Tuner):
                 self._receive_repeated(event.trial_id, event.parameters, event.value)
             else:
                 self._receive(event.trial_id, event.parameters, event.value)
-        unfinished = [t for t in trials if t.status in _UNFINISHED]  # NNI runs these again
+        unfinished = [t for t in trials if t.status in UNFINISHED]  # NNI runs these again
         self._recovered = {t.trial_id: t.parameters for t in unfinished}
         silent = [t for t in trials if t.reported is None and t not in unfinished]
         self._num_ended, self._num_results = len(silent), 0
         self._skips_import = True
         _logger.info("Resumed with %d results of %d trials", len(self._history), len(trials))
+
+    def _read(self, directory: Path) -> tuple[list[records.Trial], list[records.Imported]]:
+        """The trials and imports that the strategy has to know of."""
+        return records.read(directory)
+
+    def _restart(self, space: SearchSpace) -> None:
+        """Make the strategy, and tell it again what it was told that belongs to the space."""
+        self._strategy = strategies.create(self._name, space, seed=self._seed, **self._options)
+        self._history = [o for o in self._history if o.architecture in space]
+        self._strategy.replay(self._history)
 
     def _ready(self) -> Strategy:
         if self._strategy is None:

@@ -71,7 +71,12 @@ class Host:
         raise AssertionError(f"not {what} within {seconds} s:\n{self.logs()}")
 
     def wait_done(self, seconds):
-        self.wait(lambda: self.get("check-status")["status"] == "DONE", seconds, "done")
+        def done():
+            status = self.get("check-status")["status"]
+            assert status != "ERROR", self.logs()
+            return status == "DONE"
+
+        self.wait(done, seconds, "done")
 
     def results(self, experiment):
         return [t for t in records.read(self.directory(experiment))[0] if t.reported is not None]

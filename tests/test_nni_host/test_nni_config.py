@@ -14,7 +14,7 @@ from nni.tools.package_utils import create_customized_class_instance
 from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
 from nas_plugins import nni as host
 from nas_plugins.cli import main as nas_plugins_main
-from nas_plugins.nni import ArchitectureTuner, from_nni, trial, write_config
+from nas_plugins.nni import ArchitectureTuner, from_nni, supernet_trial, trial, write_config
 from nas_plugins.nni.__main__ import main
 from nas_plugins.nni.compat import write_loopback
 from nas_plugins.spaces import SpaceNameError
@@ -55,7 +55,7 @@ def test_nni_takes_the_config_and_the_trial_its_command(tmp_path):
     assert (config.trial_gpu_number, config.training_service.platform) == (0, "local")
     python, _, module, *arguments = shlex.split(config.trial_command)
     assert (python, module) == (sys.executable, "nas_plugins.nni.trial")
-    parsed = trial._parser().parse_args(arguments)
+    parsed = trial.trial_parser("").parse_args(arguments)
     assert (parsed.space, parsed.space_options, parsed.epochs) == ("nas_bench_201", options, 2)
 
 
@@ -63,8 +63,12 @@ def test_nni_takes_the_config_and_the_trial_its_command(tmp_path):
 def test_the_provided_configs_are_what_they_say(path):
     tuner, config = tuner_of(path)
     tuner.update_search_space(config.search_space)
-    _, _, _, *arguments = shlex.split(config.trial_command)
-    parsed = trial._parser().parse_args(arguments)
+    _, _, module, *arguments = shlex.split(config.trial_command)
+    parsers = {
+        "nas_plugins.nni.trial": trial.trial_parser(""),
+        "nas_plugins.nni.supernet_trial": supernet_trial.supernet_parser(),
+    }
+    parsed = parsers[module].parse_args(arguments)
     space = spaces.load(parsed.space, **parsed.space_options)
     assert tuner._ready().space.config_space == space.config_space
 
@@ -76,7 +80,7 @@ def test_every_documented_command_writes_an_experiment(tmp_path, monkeypatch):
     commands = {
         c for text in texts for c in re.findall(r"^\W*nas-plugins (nni-config .*)", text, re.M)
     }
-    assert len(commands) == 3
+    assert len(commands) == 5
     for command in commands:
         *_, directory = arguments = shlex.split(command)
         assert not nas_plugins_main(arguments)

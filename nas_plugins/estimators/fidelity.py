@@ -67,7 +67,7 @@ def agreement(
         ValueError: Of unequal length, fewer than three, or not finite.
 
     Example:
-        >>> agreement([1, 2, 3, 5, 4], [10, 20, 30, 40, 50], top=2).kendall_tau
+        >>> round(agreement([1, 2, 3, 5, 4], [10, 20, 30, 40, 50], top=2).kendall_tau, 3)
         0.8
     """
     first, second = np.asarray(cheap, dtype=float), np.asarray(full, dtype=float)

@@ -199,3 +199,65 @@ def test_latency_writes_a_table_and_its_error(tmp_path, capsys):
         assert table.conditions["options"]["channels"] == 2
     assert main([*short, str(tmp_path / "nowhere" / "table.json")]) == 2
     assert "no directory" in capsys.readouterr().err
+
+
+def test_search_weighs_and_limits_what_it_finds(tmp_path, capsys, monkeypatch):
+    from nas_plugins.estimators.cost import cost_of
+    from nas_plugins.estimators.latency_table import LatencyTable
+    from nas_plugins.spaces import load
+
+    monkeypatch.chdir(tmp_path)
+    space = load("nas_bench_201", channels=4, num_cells=1, in_channels=1)
+    milliseconds = {"none": 0.0, "skip_connect": 0.0}
+    LatencyTable(
+        {
+            label: {choice: milliseconds.get(choice, 1.0) for choice in decision.choices}
+            for label, decision in space.decisions.items()
+        },
+        constant_ms=1.0,
+    ).write(tmp_path / "table.json")
+    limit = 6_000
+    short = ["search", "--trials", "4", "--epochs", "1", "--final-epochs", "1", "--no-baseline",
+             "--space-option", "channels=4", "--data-fraction", "0.2", "--strategy", "random",
+             "--latency-table", "table.json", "--target", "latency_ms=3",
+             "--limit", f"parameters={limit}"]  # fmt: skip
+    assert main(short) == 0
+    printed = capsys.readouterr().out
+    assert "(reward)" in printed
+    assert "ms" in printed
+    with sqlite3.connect(tmp_path / "runs" / "search" / "study.db") as database:
+        states = [state for (state,) in database.execute("select state from trials")]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+
+    import optuna
+
+    from nas_plugins.optuna import architecture_of
+
+    study = optuna.load_study(study_name="random", storage="sqlite:///runs/search/study.db")
+    table = LatencyTable.read("table.json")
+    for trial in study.trials:
+        architecture = architecture_of(trial, space)
+        small = cost_of(space, architecture, (1, 8, 8)).parameters <= limit
+        assert (trial.state.name == "COMPLETE") == small
+        if small:
+            latency = trial.user_attrs["latency_ms"]
+            assert latency == table.of(architecture)
+            images = trial.value / (latency / 3) ** -0.07 * 359
+            assert images == pytest.approx(round(images), abs=1e-3)  # of the 359 for validation
+    assert main([*short, "--target", "parameters=9"]) == 2
+    assert "was made with targets={'latency_ms': 3}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--target", "latency_ms=3"], "no cost 'latency_ms'; expected one of"),
+        (["--limit", "bits=0"], "bits is 0; expected a number above 0"),
+        (["--limit", "parameters=few"], "parameters is 'few'"),
+        (["--latency-table", "absent.json"], "absent.json is no latency table"),
+    ],
+)
+def test_targets_and_limits_that_mean_nothing(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", *arguments]) == 2
+    assert words in capsys.readouterr().err

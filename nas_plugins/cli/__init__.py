@@ -81,6 +81,25 @@ def _add_search(commands: Commands) -> None:
         "--data-fraction", type=float, default=1.0, help="share of the training images, (0, 1]"
     )
     parser.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="what `nas-plugins latency` wrote for the same space; adds the cost latency_ms",
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="COST=VALUE",
+        help="search for accuracy * (COST / VALUE)^-0.07, MnasNet's reward; COST is latency_ms, "
+        "parameters, multiply_adds or bits; may be repeated",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        metavar="COST=VALUE",
+        help="train only what costs at most VALUE; other trials are pruned; may be repeated",
+    )
+    parser.add_argument(
         "--final-epochs", type=_positive, default=20, help="epochs for the best architecture"
     )
     parser.add_argument(

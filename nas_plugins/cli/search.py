@@ -19,8 +19,10 @@ from lightning_modules.catalogue import data_module
 from lightning_modules.training import options_of_data
 from nas_plugins import Architecture, Budget, SearchSpace
 from nas_plugins.cli import INTERRUPTED, SETTINGS, OptionError, named_values
+from nas_plugins.cli.worth import Worth
 from nas_plugins.drawing import draw
 from nas_plugins.estimators.cost import Cost, cost_of
+from nas_plugins.estimators.objectives import InfeasibleError
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
 from nas_plugins.optuna.artifacts import upload_drawing
 from nas_plugins.optuna.report import write_study_report
@@ -45,6 +47,7 @@ class _Job:
     storage: str
     settings: dict[str, Any]
     console: Console
+    worth: Worth
 
     def study(self, name: str, strategy: str, options: dict[str, Any]) -> optuna.Study:
         """The study of a strategy, continued where it exists.
@@ -60,7 +63,7 @@ class _Job:
             sampler=ArchitectureSampler(made, self.space),
             load_if_exists=True,
         )
-        settings = {**self.settings, "strategy_options": options}
+        settings = {**self.settings, **self.worth.settings, "strategy_options": options}
         before = study.user_attrs.get(SETTINGS, settings)
         changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
@@ -85,10 +88,6 @@ class _Job:
         )
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        return tuple(self.data.part("val")[0][0].shape)
-
-    @property
     def artifacts(self) -> Path:
         return self.directory / "artifacts"
 
@@ -97,18 +96,17 @@ class _Job:
         upload_drawing(
             trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
         )
-        costs = self.costs(architecture)
-        trial.set_user_attr("parameters", costs.parameters)
-        trial.set_user_attr("multiply_adds", costs.multiply_adds)
         try:
-            return self.train(architecture, self.budget).score
+            costs = self.worth.costs(architecture)
+        except InfeasibleError as error:
+            raise optuna.TrialPruned(str(error)) from error  # told to the strategy as failed
+        for name, cost in costs.items():
+            trial.set_user_attr(name, cost)
+        try:
+            return self.worth.reward(self.train(architecture, self.budget).score, costs)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
             # Optuna would note an interrupt as a failure; this leaves the trial to be asked again.
             raise SystemExit(INTERRUPTED) from None
-
-    def costs(self, architecture: Architecture) -> Cost:
-        options = options_of_data(self.space, self.data)
-        return cost_of(self.space, architecture, self.image_shape, **options)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -119,8 +117,14 @@ def search(options: argparse.Namespace) -> None:
         options.data, directory=options.data_dir, batch_size=options.batch_size, seed=options.seed
     )
     (options.directory / "artifacts").mkdir(parents=True, exist_ok=True)
+    space = load(options.space, **_space_options(options))
+    image_shape = tuple(data.part("val")[0][0].shape)
+
+    def count(architecture: Architecture) -> Cost:
+        return cost_of(space, architecture, image_shape, **options_of_data(space, data))
+
     job = _Job(
-        space=load(options.space, **_space_options(options)),
+        space=space,
         data=data,
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
@@ -137,6 +141,7 @@ def search(options: argparse.Namespace) -> None:
             "seed": options.seed,
         },
         console=Console(),
+        worth=Worth.of(options, count),
     )
     strategy_options = _strategy_options(options)
     study = job.study(options.strategy, options.strategy, strategy_options)
@@ -148,7 +153,7 @@ def search(options: argparse.Namespace) -> None:
         _compare(job, options.strategy, study, baseline)
     _finish(job, best, options.final_epochs)
     page = write_study_report(
-        study, job.space, job.directory / "report.html", objectives=["validation accuracy"]
+        study, job.space, job.directory / "report.html", objectives=[job.worth.name]
     )
     job.console.print(f"every trial, drawn: {page}", soft_wrap=True)
 
@@ -193,7 +198,8 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
     if not _ranking(study):
         raise OptionError(
             f"no trial of the study {study.study_name!r} in {job.storage} was completed, so there "
-            "is no best architecture: give more --trials, or another --directory to start again"
+            "is no best architecture: give more --trials, a wider --limit, or another --directory "
+            "to start again"
         )
     table = Table(
         "trial",
@@ -201,7 +207,8 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
         "accuracy",
         "parameters",
         "multiply-adds",
-        title=f"best of {len(_ranking(study))} architectures (validation accuracy)",
+        *(["latency"] if job.worth.table else []),
+        title=f"best of {len(_ranking(study))} architectures ({job.worth.name})",
     )
     found: list[Architecture] = []
     for trial in _ranking(study):
@@ -209,13 +216,14 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
         if architecture in found:
             continue
         found.append(architecture)
-        costs = job.costs(architecture)
+        costs = trial.user_attrs
         table.add_row(
             str(trial.number),
             architecture.id,
-            f"{trial.value:.2%}",
-            f"{costs.parameters:,}",
-            f"{costs.multiply_adds:,}",
+            f"{job.worth.accuracy(trial.value, costs):.2%}",
+            f"{costs['parameters']:,}",
+            f"{costs['multiply_adds']:,}",
+            *([f"{costs['latency_ms']:.2f} ms"] if job.worth.table else []),
         )
         if len(found) == NUM_SHOWN:
             break
@@ -233,7 +241,7 @@ def _compare(job: _Job, name: str, study: optuna.Study, baseline: optuna.Study) 
         verdict = "did not beat"
     job.console.print(
         f"{name} {verdict} a random search of the same budget: {ours:.2%} against "
-        f"{random_search:.2%} validation accuracy",
+        f"{random_search:.2%} {job.worth.name}",
         soft_wrap=True,
     )
 

@@ -17,6 +17,7 @@ _EXPORTS = {
     "DatasetDataModule": "data",
     "DigitsDataModule": "published",
     "FashionMNISTDataModule": "published",
+    "HyperTraining": "hyper_training",
     "ImageDataModule": "data",
     "ImageFolderDataModule": "published",
     "NearestChild": "inheritance",
@@ -36,6 +37,7 @@ __all__ = [
     "DatasetDataModule",
     "DigitsDataModule",
     "FashionMNISTDataModule",
+    "HyperTraining",
     "ImageDataModule",
     "ImageFolderDataModule",
     "NearestChild",
@@ -49,6 +51,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lightning_modules.child import ChildClassifier
     from lightning_modules.data import DataError, DatasetDataModule, ImageDataModule
+    from lightning_modules.hyper_training import HyperTraining
     from lightning_modules.inheritance import NearestChild
     from lightning_modules.published import (
         CIFAR10DataModule,

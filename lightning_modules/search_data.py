@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.data import ImageDataModule, split
 from lightning_modules.resumable import ResumableLoader
 
-__all__ = ["SearchDataModule"]
+__all__ = ["SearchDataModule", "validation_of_search"]
 
 
 class SearchDataModule(ImageDataModule):
@@ -84,3 +85,21 @@ class SearchDataModule(ImageDataModule):
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         return self.augmentation(images, generator, self._black(images)), labels
+
+
+def validation_of_search(trainer: pl.Trainer, module: pl.LightningModule) -> Any:
+    """Loader of the batches that a search learns by, beside those of its weights.
+
+    That of ``architecture_dataloader`` of the data module or the module, else the Trainer's
+    validation data, which may not be loaded yet; ``None`` where there is none.
+    """
+    for owner in (trainer.datamodule, module):  # type: ignore[attr-defined]
+        hook: Any = getattr(owner, "architecture_dataloader", None)
+        if hook is not None:
+            return hook()
+    if trainer.val_dataloaders is not None:
+        return trainer.val_dataloaders
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    if source.instance is not None and source.is_defined():
+        return source.dataloader()
+    return None

@@ -15,6 +15,7 @@ from lightning_modules import random_state
 from lightning_modules.borrowed import BorrowedStep
 from lightning_modules.callbacks.alpha_curves import draw_curves
 from lightning_modules.resumable import BatchStream, ResumableLoader
+from lightning_modules.search_data import validation_of_search
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.mutators.base import Evaluate, Mutator
@@ -269,15 +270,9 @@ class ArchitectureSearch(pl.Callback):
     def _loader(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
         if self._data is not None:
             return self._data() if callable(self._data) else self._data
-        for owner in (trainer.datamodule, pl_module):  # type: ignore[attr-defined]
-            hook: Any = getattr(owner, "architecture_dataloader", None)
-            if hook is not None:
-                return hook()
-        if trainer.val_dataloaders is not None:
-            return trainer.val_dataloaders
-        source = trainer.fit_loop.epoch_loop.val_loop._data_source
-        if source.instance is not None and source.is_defined():  # not loaded yet
-            return source.dataloader()
+        loader = validation_of_search(trainer, pl_module)
+        if loader is not None:
+            return loader
         raise SearchSetupError(
             f"{type(self.mutator).__name__} needs batches of the architecture's own, and there "
             "is no validation data: give ArchitectureSearch(data=loader), the data module a "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.particle_swarm import ParticleSwarm
     from nas_plugins.strategies.pnas import PNAS
     from nas_plugins.strategies.ppo import PPO
+    from nas_plugins.strategies.predictor import Predictor
     from nas_plugins.strategies.radial_basis import RadialBasis
     from nas_plugins.strategies.random import RandomSearch
     from nas_plugins.strategies.regularized_evolution import RegularizedEvolution
@@ -40,6 +41,7 @@ __all__ = [
     "HierarchicalEvolution",
     "Observation",
     "ParticleSwarm",
+    "Predictor",
     "RadialBasis",
     "RandomSearch",
     "RegularizedEvolution",
@@ -60,6 +62,7 @@ REGISTRY = {
     "particle_swarm": "particle_swarm:ParticleSwarm",
     "pnas": "pnas:PNAS",
     "ppo": "ppo:PPO",
+    "predictor": "predictor:Predictor",
     "radial_basis": "radial_basis:RadialBasis",
     "random": "random:RandomSearch",
     "regularized_evolution": "regularized_evolution:RegularizedEvolution",

@@ -13,7 +13,7 @@ from nas_plugins.mutators.derivation import distinct
 from nas_plugins.prior import Prior
 from nas_plugins.space import SearchSpace
 
-__all__ = ["prior_of"]
+__all__ = ["frequencies", "prior_of"]
 
 
 def prior_of(
@@ -66,7 +66,7 @@ def prior_of(
         if architecture not in scores:
             remembered(architecture)
     pairs = [(score, architecture) for architecture, score in scores.items()]
-    probabilities = _learned(mutator) or _frequencies(space, Prior(pairs).scores)
+    probabilities = _learned(mutator) or frequencies(space, Prior(pairs).scores)
     return Prior(pairs, probabilities)
 
 
@@ -84,9 +84,15 @@ def _learned(mutator: Mutator) -> dict[str, dict[Choice, float]]:
     return found
 
 
-def _frequencies(
+def frequencies(
     space: SearchSpace, scores: Sequence[tuple[float, Architecture]]
 ) -> dict[str, dict[Choice, float]]:
+    """Of each decision, how often the best tenth takes each choice, and one more.
+
+    Args:
+        space: Where the architectures are from.
+        scores: Best first.
+    """
     best = [architecture for _, architecture in scores[: math.ceil(len(scores) / 10)]]
     found: dict[str, dict[Choice, float]] = {}
     for label, decision in space.decisions.items():

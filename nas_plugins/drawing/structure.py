@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.drawing.outline import Entry, natural_key, outline
+from nas_plugins.drawing.palette import is_absent
 from nas_plugins.drawing.parts import Card, Edge, Frame, Graph, Node, Picture, Stack, Table
 from nas_plugins.space import SearchSpace
 
@@ -154,7 +155,7 @@ class _Sorter:
             pair
             for node, entry in wired.items()
             for name in entry.inputs
-            if (pair := (_resolve(name, nodes), node)) not in edges
+            if not is_absent(name) and (pair := (_resolve(name, nodes), node)) not in edges
         ]
         known = [*dict.fromkeys(source for source, _ in edges if source not in names), *nodes]
         if _has_cycle(known, edges):
@@ -173,7 +174,7 @@ class _Sorter:
         if on_edges:
             _name_cell_nodes(graph, known, captions)
         else:
-            self._name_layer_nodes(graph, cell, known, set(wired))
+            self._name_layer_nodes(graph, cell, known, set(wired), "concat" in captions)
         return graph
 
     def _unwired_nodes(self, cell: str, names: set[str]) -> set[str]:
@@ -188,7 +189,9 @@ class _Sorter:
                     found.add(name)
         return found
 
-    def _name_layer_nodes(self, graph: Graph, cell: str, known: list[str], wired: set[str]) -> None:
+    def _name_layer_nodes(
+        self, graph: Graph, cell: str, known: list[str], wired: set[str], all_leave: bool
+    ) -> None:
         layers = []
         for name in known:
             path = f"{cell}/{name}" if cell else name
@@ -219,7 +222,7 @@ class _Sorter:
             if name not in wired:
                 before = layers[i - 1] if i else _input_of(graph)
                 graph.edges.append(Edge(before, name))
-        _join_sinks(graph, layers)
+        _join_ends(graph, layers, all_leave)
 
     # -- stack --------------------------------------------------------------------------
 
@@ -315,8 +318,8 @@ def _name_cell_nodes(graph: Graph, known: list[str], captions: Mapping[str, str]
             graph.edges += [Edge(node, name) for node in joined]
 
 
-def _join_sinks(graph: Graph, layers: list[str]) -> None:
-    sources = {edge.source for edge in graph.edges}
+def _join_ends(graph: Graph, layers: list[str], all_leave: bool) -> None:
+    sources = set() if all_leave else {edge.source for edge in graph.edges}
     graph.nodes[_OUTPUT] = Node(_OUTPUT, "output", "output")
     graph.edges += [Edge(name, _OUTPUT) for name in layers if name not in sources]
 
@@ -355,7 +358,7 @@ def _place(entry: Entry) -> tuple[str, str] | None:
     edge = _EDGE.fullmatch(entry.label)
     if edge is not None and entry.verb in ("layer", "value"):
         return edge["cell"] or "", edge["to"]
-    if entry.verb != "inputs":
+    if entry.verb != "inputs" or _base(entry.label) == "operations":
         return None
     path = entry.label
     if _folder(path) and _base(path) in _INPUT_WORDS:

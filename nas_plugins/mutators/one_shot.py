@@ -25,6 +25,8 @@ class OneShot(Mutator):
     worth with inherited weights, for which batch norms need statistics of their own path:
     that is the business of ``evaluate``.
 
+    Works over any space; begin with the paper's own, ``spaces.load("one_shot_cells")``.
+
     Deviations: a place that has to give something keeps one path, drawn uniformly, where
     all would be dropped; only ``inputs`` over any subset may be left empty.
 

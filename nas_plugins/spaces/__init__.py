@@ -34,6 +34,7 @@ REGISTRY = {
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
     "nasnet": "nasnet:nasnet",
+    "one_shot_cells": "one_shot_cells:one_shot_cells",
     "pnas": "pnas:pnas",
     "proxylessnas": "proxylessnas:proxylessnas",
 }

@@ -31,11 +31,12 @@ from lightning_modules.isolation import isolated, seed_everything, seeded
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.budget import Budget
 from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.estimators.cost import Cost, cost_of
 from nas_plugins.estimators.inheritance import Inherited
 from nas_plugins.rebuild import read_tensors
 from nas_plugins.space import SearchSpace
 
-__all__ = ["ChildResult", "KeepLastEpoch", "options_of_data", "train_child"]
+__all__ = ["ChildResult", "KeepLastEpoch", "child_cost", "options_of_data", "train_child"]
 
 TRAINING_PREFIX = "train/"
 
@@ -324,6 +325,13 @@ def _training_decisions(architecture: Architecture) -> dict[str, Any]:
             f"{TRAINING_PREFIX!r} and one of {sorted(known)}"
         )
     return chosen
+
+
+def child_cost(
+    space: SearchSpace, data: ImageDataModule, architecture: Mapping[str, Choice]
+) -> Cost:
+    """What an architecture's child for these images costs, counted."""
+    return cost_of(space, architecture, data.image_shape, **options_of_data(space, data))
 
 
 def options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]:

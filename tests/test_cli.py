@@ -112,6 +112,10 @@ def test_nni_config_names_space_data_and_strategy(tmp_path, capsys):
     config = (directory / "config.yml").read_text()
     assert f"--data cifar10 --data-dir {tmp_path}" in " ".join(config.split())
     assert "maxTrialNumber: 3" in config
+    assert main([*arguments, "--limit", "bits=8e6"]) == 0
+    config = (directory / "config.yml").read_text()
+    assert "--limits" in config
+    assert "8000000.0" in config
     assert main([*arguments, "--strategy", "magic"]) == 2
     assert "unknown strategy 'magic'" in capsys.readouterr().err
 

@@ -80,25 +80,7 @@ def _add_search(commands: Commands) -> None:
     parser.add_argument(
         "--data-fraction", type=float, default=1.0, help="share of the training images, (0, 1]"
     )
-    parser.add_argument(
-        "--latency-table",
-        type=Path,
-        metavar="FILE",
-        help="what `nas-plugins latency` wrote for the same space; adds the cost latency_ms",
-    )
-    parser.add_argument(
-        "--target",
-        action="append",
-        metavar="COST=VALUE",
-        help="search for accuracy * (COST / VALUE)^-0.07, MnasNet's reward; COST is latency_ms, "
-        "parameters, multiply_adds or bits; may be repeated",
-    )
-    parser.add_argument(
-        "--limit",
-        action="append",
-        metavar="COST=VALUE",
-        help="train only what costs at most VALUE; other trials are pruned; may be repeated",
-    )
+    _add_costs(parser)
     parser.add_argument(
         "--final-epochs", type=_positive, default=20, help="epochs for the best architecture"
     )
@@ -247,6 +229,7 @@ def _add_nni_config(commands: Commands) -> None:
     _add_strategy(parser)
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     _add_data(parser)
+    _add_costs(parser)
     _add_supernet(parser)
 
 
@@ -276,6 +259,28 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
         "--inherit-weights",
         action="store_true",
         help="children start with the supernet's weights",
+    )
+
+
+def _add_costs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="what `nas-plugins latency` wrote for the same space; adds the cost latency_ms",
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="COST=VALUE",
+        help="search for accuracy * (COST / VALUE)^-0.07, MnasNet's reward; COST is latency_ms, "
+        "parameters, multiply_adds or bits; may be repeated",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        metavar="COST=VALUE",
+        help="train only what costs at most VALUE; other trials fail; may be repeated",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,12 @@ from rich.table import Table
 
 from lightning_modules import ChildClassifier, ChildResult, train_child
 from lightning_modules.catalogue import data_module
-from lightning_modules.training import options_of_data
+from lightning_modules.training import child_cost
 from nas_plugins import Architecture, Budget, SearchSpace
 from nas_plugins.cli import INTERRUPTED, SETTINGS, OptionError, named_values
-from nas_plugins.cli.worth import Worth
 from nas_plugins.drawing import draw
-from nas_plugins.estimators.cost import Cost, cost_of
 from nas_plugins.estimators.objectives import InfeasibleError
+from nas_plugins.estimators.worth import Worth
 from nas_plugins.optuna import ArchitectureSampler, architecture_of, suggest
 from nas_plugins.optuna.artifacts import upload_drawing
 from nas_plugins.optuna.report import write_study_report
@@ -97,7 +97,7 @@ class _Job:
             trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
         )
         try:
-            costs = self.worth.costs(architecture)
+            costs = self.worth.costs(architecture, partial(child_cost, self.space, self.data))
         except InfeasibleError as error:
             raise optuna.TrialPruned(str(error)) from error  # told to the strategy as failed
         for name, cost in costs.items():
@@ -117,14 +117,8 @@ def search(options: argparse.Namespace) -> None:
         options.data, directory=options.data_dir, batch_size=options.batch_size, seed=options.seed
     )
     (options.directory / "artifacts").mkdir(parents=True, exist_ok=True)
-    space = load(options.space, **_space_options(options))
-    image_shape = tuple(data.part("val")[0][0].shape)
-
-    def count(architecture: Architecture) -> Cost:
-        return cost_of(space, architecture, image_shape, **options_of_data(space, data))
-
     job = _Job(
-        space=space,
+        space=load(options.space, **_space_options(options)),
         data=data,
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
@@ -141,7 +135,9 @@ def search(options: argparse.Namespace) -> None:
             "seed": options.seed,
         },
         console=Console(),
-        worth=Worth.of(options, count),
+        worth=Worth.read(
+            named_values(options.target), named_values(options.limit), options.latency_table
+        ),
     )
     strategy_options = _strategy_options(options)
     study = job.study(options.strategy, options.strategy, strategy_options)
@@ -207,7 +203,7 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
         "accuracy",
         "parameters",
         "multiply-adds",
-        *(["latency"] if job.worth.table else []),
+        *(["latency"] if job.worth.table is not None else []),
         title=f"best of {len(_ranking(study))} architectures ({job.worth.name})",
     )
     found: list[Architecture] = []
@@ -223,7 +219,7 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
             f"{job.worth.accuracy(trial.value, costs):.2%}",
             f"{costs['parameters']:,}",
             f"{costs['multiply_adds']:,}",
-            *([f"{costs['latency_ms']:.2f} ms"] if job.worth.table else []),
+            *([f"{costs['latency_ms']:.2f} ms"] if job.worth.table is not None else []),
         )
         if len(found) == NUM_SHOWN:
             break

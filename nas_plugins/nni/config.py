@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from nas_plugins import mutators, strategies
 from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.estimators.worth import Worth
 from nas_plugins.nni.compat import write_loopback
 from nas_plugins.nni.search_space import to_nni
 from nas_plugins.space import SearchSpace
@@ -67,6 +68,9 @@ def write_config(
     epochs: int = 4,
     data: str = "digits",
     data_directory: str | Path | None = None,
+    targets: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    latency_table: str | Path | None = None,
     trial_command: str | None = None,
     history: str | Path | None = None,
     working_directory: str | Path | None = None,
@@ -96,6 +100,9 @@ def write_config(
         data: What children are trained on, as :func:`lightning_modules.catalogue.data_module`
             names it.
         data_directory: Where its images lie; not for the digits.
+        targets: Name of a cost to the target of MnasNet's reward, which is then the score.
+        limits: Name of a cost to the most it may be; what costs more is a failed trial.
+        latency_table: File that ``nas-plugins latency`` wrote; adds the cost ``latency_ms``.
         trial_command: Instead of :mod:`nas_plugins.nni.trial`.
         history: An export of another experiment to start from.
         working_directory: Where NNI keeps the experiment (its default: ~/nni-experiments).
@@ -108,6 +115,7 @@ def write_config(
         StrategyNameError: Unknown strategy or option; the message lists the known ones.
         MutatorNameError: The same of the supernet's method.
         SpaceNameError: Unknown space or option.
+        ObjectiveError: A target or limit that means nothing.
         UnsupportedSpaceError: NNI cannot carry a decision, or there is no trial command.
     """
     options = dict(strategy_options or {})
@@ -127,6 +135,7 @@ def write_config(
         num_ranked = max_trials if supernet.num_ranked is None else supernet.num_ranked
     if trial_command is None:
         parts = _trial_parts(reference, space_options, epochs, data, data_directory)
+        parts += _worth_parts(targets or {}, limits or {}, latency_table)
         if supernet is not None:
             parts += _supernet_parts(supernet, num_ranked)
         trial = TRIAL if supernet is None else SUPERNET_TRIAL
@@ -209,6 +218,17 @@ def _trial_parts(
         parts += ["--data", data]
     if data_directory is not None:
         parts += ["--data-dir", str(Path(data_directory).resolve())]
+    return parts
+
+
+def _worth_parts(
+    targets: Mapping[str, float], limits: Mapping[str, float], latency_table: str | Path | None
+) -> list[str]:
+    Worth.read(targets, limits, latency_table)  # refuses what no trial could use
+    parts = [] if latency_table is None else ["--latency-table", str(Path(latency_table).resolve())]
+    for option, costs in {"--targets": targets, "--limits": limits}.items():
+        if costs:
+            parts += [option, json.dumps(dict(costs))]
     return parts
 
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,23 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train_and_report(
     space: SearchSpace, architecture: Architecture, options: argparse.Namespace
 ) -> None:
-    """Draw an architecture, train its child and report the result.
+    """Draw an architecture, train its child and report what it is worth, and its costs.
 
     Args:
         space: Where the architecture is from.
         architecture: What is trained.
         options: As :func:`trial_parser` reads them.
+
+    Raises:
+        InfeasibleError: It costs more than it may.
     """
     from lightning_modules import train_child
     from lightning_modules.callbacks import NNIReportCallback
+    from lightning_modules.training import child_cost
     from nas_plugins.budget import Budget
+    from nas_plugins.estimators.worth import Worth
 
-    directory = output_directory()
+    directory, data = output_directory(), data_of(options)
+    worth = Worth.read(options.targets, options.limits, options.latency_table)
+    costs = worth.costs(architecture, partial(child_cost, space, data))
     _draw(space, architecture, directory / "architecture.svg")
     result = train_child(
         space,
         architecture,
-        data_of(options),
+        data,
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
         callbacks=[NNIReportCallback(architecture=architecture)],
@@ -65,7 +73,8 @@ def train_and_report(
         inherit=_parent(options.inherit),
         **options.module_options,
     )
-    report_score(architecture, result.score, result.metrics)
+    score = worth.reward(result.score, costs)
+    report_score(architecture, score, {**result.metrics, "accuracy": result.score, **costs})
 
 
 def output_directory() -> Path:
@@ -126,6 +135,17 @@ def trial_parser(description: str | None) -> argparse.ArgumentParser:
         "child in a folder, such as the experiment's",
     )
     parser.add_argument("--accelerator", default="auto", help="of Lightning's Trainer")
+    parser.add_argument("--latency-table", type=Path, help="adds latency_ms to the costs")
+    parser.add_argument(
+        "--targets",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="cost to target of the reward",
+    )
+    parser.add_argument(
+        "--limits", type=json.loads, default={}, metavar="JSON", help="cost to the most it may be"
+    )
     return parser
 
 

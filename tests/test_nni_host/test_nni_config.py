@@ -231,3 +231,40 @@ def test_a_trial_that_fails_says_which_architecture_it_was(tmp_path, monkeypatch
         )
     assert reported[0]["architecture"] == dict(spaces.load("nas_bench_201").default())
     assert "optimizer" in reported[0]["error"]
+
+
+def test_targets_and_limits_reach_the_trial_and_its_metric(tmp_path, monkeypatch):
+    import nni
+
+    from nas_plugins.estimators.latency_table import LatencyTable
+    from nas_plugins.estimators.objectives import InfeasibleError, mnasnet_reward
+
+    table = LatencyTable({}, constant_ms=4.0)
+    table.write(tmp_path / "table.json")
+    path = write_config(
+        "nas_bench_201",
+        tmp_path / "experiment",
+        space_options={"channels": 2, "num_cells": 1},
+        epochs=1,
+        targets={"latency_ms": 2.0},
+        limits={"parameters": 100_000},
+        latency_table=tmp_path / "table.json",
+    )
+    _, config = tuner_of(path)
+    _, _, _, *arguments = shlex.split(config.trial_command)
+    arguments += ["--data-fraction", "0.05", "--accelerator", "cpu"]
+    reported = []
+    monkeypatch.setattr(nni, "report_intermediate_result", lambda metric: None)
+    monkeypatch.setattr(nni, "report_final_result", reported.append)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path))
+    trial.main(arguments)
+    with pytest.raises(InfeasibleError, match="parameters is"):
+        trial.main([*arguments, "--limits", '{"parameters": 9}'])
+    metric, failure = reported
+    assert metric["accuracy"] == metric["val_acc"]
+    assert metric["latency_ms"] == 4.0
+    assert 9 < metric["parameters"] < 100_000
+    assert metric["default"] == mnasnet_reward(metric["accuracy"], metric, {"latency_ms": 2.0})
+    assert "parameters is" in failure["error"]
+    with pytest.raises(ValueError, match="no cost 'latency_ms'; .* it needs a latency table"):
+        write_config("nas_bench_201", tmp_path, targets={"latency_ms": 2.0})

@@ -10,8 +10,9 @@ as the start, as the distribution, or as the cheap judge of several candidates
         --json FILE
 
 With ``--simulated 0.5`` there is no supernet: the scores are the table's test accuracies with so
-much noise that their rank correlation with them, Kendall's tau, is that. So one sees how good
-scores have to be.
+much noise that their rank correlation with them, Kendall's tau, is that; drawn anew for every
+search. So one sees how good scores have to be. The noise of one cell is independent of another's,
+which a supernet's errors are not: estimates for further cells come out better than theirs.
 
 The supernet's scores are kept beside the rows; an interrupted run goes on from both.
 """
@@ -22,6 +23,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +134,18 @@ def minus_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return -nn.functional.cross_entropy(logits, labels)
 
 
-def simulate(space: SearchSpace, table: TabularNB201, arguments: argparse.Namespace) -> Prior:
+def simulate(
+    space: SearchSpace, table: TabularNB201, tau: float, num_cells: int, seed: int
+) -> Prior:
     """Scores of random cells that agree with their test accuracies as far as is asked for.
 
     Of two normal variables with correlation r, Kendall's tau is ``2 / pi * arcsin(r)``.
     """
-    rng = np.random.default_rng(arguments.seed)
-    cells = distinct(space, (space.sample(rng) for _ in range(arguments.cells)))
+    rng = np.random.default_rng(seed)
+    cells = distinct(space, (space.sample(rng) for _ in range(num_cells)))
     ranks = rankdata([table.query(cell).test_accuracy for cell in cells])
     truth = norm.ppf((ranks - 0.5) / len(cells))
-    correlation = np.sin(np.pi / 2 * arguments.simulated)
+    correlation = np.sin(np.pi / 2 * tau)
     noise = rng.standard_normal(len(cells))
     scores = correlation * truth + np.sqrt(1 - correlation**2) * noise
     pairs = Prior(zip(scores.tolist(), cells, strict=True))
@@ -159,7 +163,7 @@ def correlations(
     for name, cells in {"scored": scored, "estimated": list(others)[:1000]}.items():
         worth = [judge.worth(cell) for cell in cells]
         results = [table.query(cell) for cell in cells]
-        row: dict[str, Any] = {"cells": name, "n": len(worth)}
+        row: dict[str, Any] = {"cells_are": name, "n": len(worth)}
         for column in ("reward", "test_accuracy"):
             truth = [getattr(result, column) for result in results]
             row[f"kendall_{column}"] = round(float(kendalltau(worth, truth).statistic), 3)
@@ -168,7 +172,7 @@ def correlations(
 
 
 def replay(
-    space: SearchSpace, table: TabularNB201, ask: Callable[[], Any], tell: Callable[..., None]
+    space: SearchSpace, table: TabularNB201, ask: Callable[[], Any], tell: Callable[..., Any]
 ) -> np.ndarray:
     """Test accuracy of the best by reward, after each training; shape ``(trainings,)``."""
     best, found = -np.inf, []
@@ -250,7 +254,6 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=600, help="to score (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the supernet (%(default)s)")
     parser.add_argument("--simulated", type=float, help="Kendall's tau, instead of a supernet")
-    parser.add_argument("--searches", help="names of SEARCHES, separated by semicolons (all)")
     parser.add_argument("--seeds", type=int, default=200, help="searches each (%(default)s)")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="of the rows")
     arguments = parser.parse_args()
@@ -274,30 +277,31 @@ def main() -> None:
         return any({**setting, **row}.items() <= done.items() for done in rows)
 
     scores = arguments.json.with_suffix(f".{'-'.join(map(str, setting.values()))}.scores")
-    if arguments.simulated is not None:
-        prior = simulate(space, table, arguments)
-    elif scores.exists():
-        prior = Prior.of(scores)
-    else:
+    if arguments.simulated is None and not scores.exists():
         began = time.process_time()
-        prior = train(space, arguments)
-        prior.write(scores)
+        train(space, arguments).write(scores)
         keep({"supernet_cpu_s": round(time.process_time() - began)})
+
+    @cache
+    def prior(seed: int) -> Prior:
+        if arguments.simulated is None:
+            return Prior.of(scores)  # of one supernet, for all searches
+        return simulate(space, table, arguments.simulated, arguments.cells, seed)
+
     if not kept(cells_are="scored"):
-        for row in correlations(space, prior, table):
-            keep({"cells_are": row.pop("cells"), **row})
-    wanted = arguments.searches.split(";") if arguments.searches else list(SEARCHES)
-    for name in track(wanted, description="replays"):
-        strategy, options = SEARCHES[name]
+        for row in correlations(space, prior(arguments.seed), table):
+            keep(row)
+    for name, (strategy, options) in track(SEARCHES.items(), description="replays"):
         if not kept(search=name, seeds=arguments.seeds):
             curves = [
-                curve(space, table, prior, strategy, options, seed)
+                curve(space, table, prior(seed), strategy, options, seed)
                 for seed in range(arguments.seeds)
             ]
             keep({"search": name, "seeds": arguments.seeds, **summary(np.stack(curves))})
     mine = [row for row in rows if setting.items() <= row.items()]
+    hidden = {*setting, *(f"reach_{target}" for target in TARGETS)}
     for shown in ("cells_are", "search"):
-        report([{k: v for k, v in r.items() if k not in setting} for r in mine if shown in r], None)
+        report([{k: v for k, v in r.items() if k not in hidden} for r in mine if shown in r], None)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_plugins.optuna.worker import Worker
@@ -26,7 +28,9 @@ class StudyHistory:
     keeps it in a system attribute that its own worker alone writes; a study attribute would
     lose concurrent updates. A trial that ended holds its number for ever. A trial that is
     running holds it while its process lives: when the process was killed, the number is
-    free, and whoever samples next asks the lost proposal again.
+    free, and whoever samples next asks the lost proposal again. Only where Optuna itself is to
+    repeat such trials (a heartbeat with a retry callback), the number is kept for its copy,
+    and is free when none has come in time.
 
     That presumes the process runs the trial to its end, as ``study.optimize`` does. A trial
     from ``study.ask`` may be told by another process, and holds its number until it is.
@@ -43,17 +47,24 @@ class StudyHistory:
         self._storage = storage
         self._study_id = study_id
         self._num_seen = 0
+        self._unread: list[FrozenTrial] = []
         self._open: dict[int, FrozenTrial] = {}  # not finished, by trial number
         self._gone: set[Worker] = set()  # known to have ended, which is final
         self._held: set[int] = set()  # for ever; every number below the floor is as well
         self._floor = 0
+        self._patience_s = _time_to_retry(storage)
+        self._lost: dict[int, tuple[int, float]] = {}  # trial number: its number, seen lost when
 
     def is_of(self, storage: BaseStorage, study_id: int) -> bool:
         return storage is self._storage and study_id == self._study_id
 
     def read(self) -> list[FrozenTrial]:
         """Trials that finished since the last call, in order of completion."""
-        finished = []
+        self._refresh()
+        finished, self._unread = self._unread, []
+        return sorted(finished, key=completion_order)
+
+    def _refresh(self) -> None:
         for trial in list(self._changed()):
             self._num_seen = max(self._num_seen, trial.number + 1)
             if not trial.state.is_finished():
@@ -62,9 +73,10 @@ class StudyHistory:
             self._open.pop(trial.number, None)
             # Failed by another than its own worker (a stale heartbeat): it never happened.
             if trial.state is not TrialState.FAIL or _FAILED in trial.system_attrs:
-                finished.append(trial)
+                self._unread.append(trial)
                 self._hold(trial.system_attrs.get(_NUMBER))
-        return sorted(finished, key=completion_order)
+            else:
+                self._lose(trial)
 
     def sign(self, trial: FrozenTrial, *, to_the_end: bool) -> None:
         """Note that this process works on a trial.
@@ -88,19 +100,48 @@ class StudyHistory:
     def number(self, trial: FrozenTrial) -> int:
         """The proposal number of a running trial; taken now if it has none.
 
-        Workers that take theirs in the same moment do not collide, unless one dies in it: a
-        running trial with a smaller trial number comes first, so room is left for it.
+        Workers that take theirs in the same moment mostly do not meet, because a running trial
+        with a smaller trial number is left room for. It can happen all the same when one dies
+        or has only begun. So the number is written first and then compared with what the
+        others have written: of two with the same number at least the later sees the other, and
+        who sees it takes another.
         """
         held = self.number_held(trial)
         if held is not None:
             return held
-        taken, num_before = self._taken_by_others(trial.number)
+        number = self._free_number(trial.number)
+        while True:
+            self._set(trial, _NUMBER, number)
+            if isinstance(self._storage, InMemoryStorage):  # one process, whose sampler locks
+                return number
+            self._refresh()
+            taken, _ = self._taken_by_others(trial.number)
+            if number not in taken and not self._is_held(number):
+                return number
+            number = self._free_number(trial.number, contested=number)
+
+    def _free_number(self, trial_number: int, contested: int | None = None) -> int:
+        """The smallest that is free, after one each for trials that come first.
+
+        Args:
+            trial_number: Of the trial that needs one.
+            contested: What others have taken as well; those of them that come first give it
+                up too, and then look for another.
+        """
+        taken, num_before = self._taken_by_others(trial_number)
+        if contested is not None:
+            num_before += sum(
+                other.number < trial_number and other.system_attrs.get(_NUMBER) == contested
+                for other in self._open.values()
+            )
         number = self._floor
-        while number in self._held or number in taken or num_before > 0:
-            num_before -= number not in self._held and number not in taken
+        while self._is_held(number) or number in taken or num_before > 0:
+            num_before -= not self._is_held(number) and number not in taken
             number += 1
-        self._set(trial, _NUMBER, number)
         return number
+
+    def _is_held(self, number: int) -> bool:
+        return number < self._floor or number in self._held
 
     def _changed(self) -> Iterator[FrozenTrial]:
         """Trials that are new, or were unfinished when last seen."""
@@ -139,11 +180,21 @@ class StudyHistory:
                 continue
             worker, to_the_end = _worker_of(other)
             if _NUMBER in other.system_attrs:
-                if not (to_the_end and self._is_gone(worker)):
+                if to_the_end and self._is_gone(worker):
+                    self._lose(other)
+                else:
                     taken.add(other.system_attrs[_NUMBER])
             elif worker is not None and other.number < trial_number:
                 num_before += not self._is_gone(worker)
+        latest = time.monotonic() - self._patience_s
+        taken.update(number for number, since in self._lost.values() if since > latest)
         return taken, num_before
+
+    def _lose(self, trial: FrozenTrial) -> None:
+        """Keep the number of a trial whose process died, if Optuna will repeat the trial."""
+        number = trial.system_attrs.get(_NUMBER)
+        if self._patience_s and number is not None:
+            self._lost.setdefault(trial.number, (number, time.monotonic()))
 
     def _is_gone(self, worker: Worker | None) -> bool:
         if worker is None:
@@ -157,6 +208,20 @@ class StudyHistory:
         if trial.number in self._open:
             known = self._open[trial.number] = copy.copy(self._open[trial.number])
             known.system_attrs = {**known.system_attrs, key: value}
+
+
+def _time_to_retry(storage: BaseStorage) -> float:
+    """Seconds after which a trial whose process died has been repeated; 0 without retries."""
+    if not isinstance(storage, BaseHeartbeat):
+        return 0.0
+    interval = storage.get_heartbeat_interval()
+    # Its name changed in Optuna 4.9.
+    callback = getattr(storage, "get_heartbeat_stale_trial_callback", None)
+    callback = callback or storage.get_failed_trial_callback
+    if interval is None or callback() is None:
+        return 0.0
+    grace = getattr(getattr(storage, "_backend", storage), "grace_period", None)
+    return 2.0 * (grace or 2 * interval)
 
 
 def completion_order(trial: FrozenTrial) -> tuple[datetime, int]:

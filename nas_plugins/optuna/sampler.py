@@ -148,9 +148,9 @@ class ArchitectureSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         with self._lock:
-            self._read(study)
             if not self._follows_study:
                 return dict(self._distributions)
+            self._read(study)
             common = self._common or {}
             return {name: d for name, d in sorted(common.items()) if is_expressible(d)}
 

@@ -1,0 +1,158 @@
+"""Several processes on one study in PostgreSQL and behind gRPC, killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from benchmarks import postgres
+from benchmarks.kill9_optuna import make_space, value_of
+from benchmarks.scale_optuna import check, open_storage, proxied, retry_failed_trial, search
+from nas_plugins.optuna import RandomArchitectureSampler, suggest
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+needs_postgresql = pytest.mark.skipif(
+    postgres.why_not() is not None, reason=postgres.why_not() or "PostgreSQL is there"
+)
+
+
+@pytest.mark.host
+@needs_postgresql
+@pytest.mark.parametrize("kind", ["postgresql", "grpc"])
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_nothing_is_lost_or_done_twice(kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(postgres.server())
+        if kind == "grpc":
+            pytest.importorskip("grpc", reason="Optuna's gRPC storage needs grpcio")
+            address = stack.enter_context(proxied(address))
+        row = search(address, "regularized_evolution", workers=4, trials=60, kills=3, seed=0)
+    assert 60 <= row["complete"] < 60 + 4
+    assert row["kills"] == 3
+
+
+# -- what the check finds ---------------------------------------------------------------
+
+
+def small_study() -> optuna.Study:
+    space = make_space()
+    sampler = RandomArchitectureSampler(space, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.set_user_attr("ask_ms", 1.0)
+        return value_of(suggest(trial, space))
+
+    study.optimize(objective, n_trials=4)
+    return study
+
+
+def test_the_check_sees_what_was_lost_or_doubled() -> None:
+    study = small_study()
+    announced = {trial.number: trial.value for trial in study.trials}
+    assert check(study, announced, 0)["complete"] == 4
+    with pytest.raises(AssertionError, match="lost or changed"):
+        check(study, {**announced, 7: 0.5}, 0)
+    again = study.trials[0]
+    study.add_trial(again)
+    with pytest.raises(AssertionError, match=r"proposals \[0\] were made twice"):
+        check(study, announced, 0)
+
+
+# -- Optuna's own repeating of lost trials ----------------------------------------------
+
+
+def lost_trial(study: optuna.Study) -> optuna.Trial:
+    """One of a process that died: it never reports again, and is known to be gone."""
+    trial = study.ask()
+    suggest(trial, make_space())
+    key = "nas_plugins:worker"
+    host, pid, _, _ = study._storage.get_trial(trial._trial_id).system_attrs[key]
+    study._storage.set_trial_system_attr(trial._trial_id, key, [host, pid, "before", True])
+    return trial
+
+
+def number_of(study: optuna.Study, trial: optuna.Trial) -> int:
+    suggest(trial, make_space())
+    return study.trials[trial.number].system_attrs["nas_plugins:number"]
+
+
+def study_in(storage: Any) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage, sampler=RandomArchitectureSampler(make_space(), seed=0)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_lost_number_waits_for_the_trial_that_optuna_repeats(tmp_path: Any) -> None:
+    study = study_in(open_storage(f"sqlite:///{tmp_path}/study.db"))
+    lost = lost_trial(study)
+    fresh = optuna.load_study(
+        study_name=study.study_name,
+        storage=study._storage,
+        sampler=RandomArchitectureSampler(make_space(), seed=0),
+    )
+    assert number_of(fresh, fresh.ask()) == 1  # not 0: the lost one is repeated by Optuna
+    fresh._storage.set_trial_state_values(lost._trial_id, TrialState.FAIL)
+    assert number_of(fresh, fresh.ask()) == 2  # nor between the failure and the copy
+    retry_failed_trial(fresh, fresh.trials[lost.number])
+    copy = fresh.ask()
+    assert copy.params == lost.params
+    assert number_of(fresh, copy) == 0
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_lost_number_is_free_when_nobody_repeats_the_trial(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first heartbeat, say: Optuna never notices."""
+    study = study_in(open_storage(f"sqlite:///{tmp_path}/study.db"))
+    lost_trial(study)
+    assert number_of(study, study.ask()) == 1
+    later = time.monotonic() + 5  # the grace period is 2 s
+    monkeypatch.setattr("nas_plugins.optuna.history.time.monotonic", lambda: later)
+    assert number_of(study, study.ask()) == 0
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_without_a_callback_a_lost_number_is_free_at_once(tmp_path: Any) -> None:
+    study = study_in(RDBStorage(f"sqlite:///{tmp_path}/study.db", heartbeat_interval=60))
+    lost_trial(study)
+    assert number_of(study, study.ask()) == 0
+
+
+# -- numbers ----------------------------------------------------------------------------
+
+
+def test_who_meets_another_number_takes_the_next(tmp_path: Any) -> None:
+    """A worker that read before another wrote, and writes after it."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    first = study_in(url)
+    second = optuna.load_study(
+        study_name=first.study_name,
+        storage=url,
+        sampler=RandomArchitectureSampler(make_space(), seed=0),
+    )
+    early, late = first.ask(), second.ask()
+    history = first.sampler._history_of(first)
+    history.read()
+    free_number = history._free_number
+
+    def meanwhile(*args: Any, **keywords: Any) -> int:
+        number = free_number(*args, **keywords)
+        if not keywords:  # the other has not seen this trial begin, and takes the same
+            second._storage.set_trial_system_attr(late._trial_id, "nas_plugins:number", number)
+        return number
+
+    history._free_number = meanwhile
+    frozen = first._storage.get_trial(early._trial_id)
+    assert history.number(frozen) == 1
+    stored = [t.system_attrs["nas_plugins:number"] for t in first.get_trials()]
+    assert stored == [1, 0]

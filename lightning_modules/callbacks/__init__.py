@@ -12,6 +12,7 @@ _EXPORTS = {
     "EntropyAlarm": "alarms",
     "LearningCurveStopping": "learning_curve",
     "NNIReportCallback": "nni",
+    "OptunaMultiObjectivePruningCallback": "optuna",
     "OptunaPruningCallback": "optuna",
     "SkipAlarm": "alarms",
 }
@@ -23,6 +24,7 @@ __all__ = [
     "EntropyAlarm",
     "LearningCurveStopping",
     "NNIReportCallback",
+    "OptunaMultiObjectivePruningCallback",
     "OptunaPruningCallback",
     "SkipAlarm",
 ]
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
     from lightning_modules.callbacks.architecture_search import ArchitectureSearch
     from lightning_modules.callbacks.learning_curve import LearningCurveStopping
     from lightning_modules.callbacks.nni import NNIReportCallback
-    from lightning_modules.callbacks.optuna import OptunaPruningCallback
+    from lightning_modules.callbacks.optuna import (
+        OptunaMultiObjectivePruningCallback,
+        OptunaPruningCallback,
+    )
     from lightning_modules.callbacks.picture import ArchitecturePicture
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.architecture import Choice
-from nas_plugins.drawing.report import Objective, Result, pareto_front, write_report
+from nas_plugins.drawing.report import Objective, Result, write_report
 from nas_plugins.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = [
     "draw_history",
     "figure",
     "log_drawing",
-    "pareto_front",
     "write_report",
 ]
 

@@ -15,9 +15,10 @@ import numpy as np
 from nas_plugins.architecture import Architecture
 from nas_plugins.drawing.page import compose
 from nas_plugins.drawing.vector import svg
+from nas_plugins.pareto import pareto_front
 from nas_plugins.space import SearchSpace
 
-__all__ = ["Objective", "Result", "pareto_front", "write_report"]
+__all__ = ["Objective", "Result", "write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -117,27 +118,6 @@ def write_report(
     return path
 
 
-def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
-    """Positions of the points that no other dominates; lower is better.
-
-    A point dominates another if it is nowhere worse and somewhere better, so that equal
-    points are on the front together.
-
-    Example:
-        >>> pareto_front([(1, 4), (2, 2), (3, 3), (2, 2), (4, 1)])
-        [0, 1, 3, 4]
-    """
-    array = np.asarray(points, dtype=float)
-    front: list[int] = []
-    # What dominates a point comes before it in lexicographic order, and so does a member of
-    # the front that dominates it: dominance is transitive.
-    for i in map(int, np.lexsort(array.T[::-1])) if len(array) else ():
-        kept = array[front]
-        if not ((kept <= array[i]).all(1) & (kept < array[i]).any(1)).any():
-            front.append(i)
-    return sorted(front)
-
-
 def _checked(
     space: SearchSpace, results: Iterable[Result], objectives: Sequence[Objective]
 ) -> list[Result]:
@@ -157,18 +137,17 @@ def _checked(
 def _drawn(results: Sequence[Result], objectives: Sequence[Objective]) -> list[Result]:
     """Scored results, those that are looked at first coming first."""
     scored = [result for result in results if result.is_scored]
-    signs = [-1 if objective.maximize else 1 for objective in objectives]
-    losses = [tuple(s * v for s, v in zip(signs, r.scores or (), strict=True)) for r in scored]
-    order: dict[int, None] = dict.fromkeys(pareto_front(losses))
+    if not scored:
+        return []
+    signs = [1.0 if objective.maximize else -1.0 for objective in objectives]
+    gains = np.array([result.scores for result in scored]) * signs  # (trials, objectives)
+    order = dict.fromkeys(np.flatnonzero(pareto_front(gains)))
     for name in _cost_names(results):
-        known = [i for i, result in enumerate(scored) if _has(result, name)]
-        front = pareto_front([(*losses[i], scored[i].costs[name]) for i in known])
-        order.update(dict.fromkeys(known[i] for i in front))
-    rankings = [
-        sorted(range(len(scored)), key=lambda i: losses[i][k]) for k in range(len(objectives))
-    ]
-    for places in zip(*rankings, strict=True):
-        order.update(dict.fromkeys(places))
+        cost = np.array([r.costs[name] if _has(r, name) else math.nan for r in scored])
+        known = np.flatnonzero(np.isfinite(cost))
+        front = pareto_front(np.column_stack([gains, -cost])[known])
+        order.update(dict.fromkeys(known[front]))
+    order.update(dict.fromkeys(np.argsort(-gains, axis=0, kind="stable").reshape(-1)))
     return [scored[i] for i in order]
 
 

@@ -33,6 +33,7 @@ except ModuleNotFoundError as _error:
     raise MissingExtraError("optuna", "optuna") from _error
 
 from nas_plugins.optuna.parameters import architecture_of, distributions, space_of, suggest
+from nas_plugins.optuna.pruning import MultiObjectivePruner, intermediate_values
 from nas_plugins.optuna.sampler import ArchitectureSampler, ready_sampler
 from nas_plugins.strategies import BAYESIAN, REGISTRY
 
@@ -54,8 +55,10 @@ _READY = {_ready_name(target): name for name, target in {**REGISTRY, **BAYESIAN}
 __all__ = [
     "ArchitectureSampler",
     "LearningCurvePruner",
+    "MultiObjectivePruner",
     "architecture_of",
     "distributions",
+    "intermediate_values",
     "space_of",
     "suggest",
     *_READY,

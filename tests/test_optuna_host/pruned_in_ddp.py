@@ -1,8 +1,9 @@
 """One study whose second trial is pruned inside DDP on two CPU processes; run as a script.
 
-    python pruned_in_ddp.py external|fork|spawn STORAGE OUTPUT
+    python pruned_in_ddp.py external|fork|spawn STORAGE OUTPUT [size]
 
-``external``: the caller starts both processes (LOCAL_RANK), as torchrun does.
+``external``: the caller starts both processes (LOCAL_RANK), as torchrun does. With ``size``,
+the network's size is a second objective of the study.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_modules.callbacks import OptunaPruningCallback
+from lightning_modules.callbacks import (
+    OptunaMultiObjectivePruningCallback,
+    OptunaPruningCallback,
+)
+from nas_plugins.estimators.moasha import MOASHA
+from nas_plugins.optuna import MultiObjectivePruner, intermediate_values
 
 EPOCHS = 3
+SIZE = 7.0
 
 
 class Scripted(pl.LightningModule):
@@ -46,14 +53,21 @@ class Scripted(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(trial: optuna.Trial | None, curve: list[float], start_method: str) -> float:
+def callback_for(trial: optuna.Trial | None, *, with_size: bool) -> pl.Callback:
+    if not with_size:
+        return OptunaPruningCallback(trial)
+    pruner = MultiObjectivePruner(MOASHA(min_resource=2))
+    return OptunaMultiObjectivePruningCallback(trial, pruner, monitor=["val_acc", SIZE])
+
+
+def fit(callback: pl.Callback, curve: list[float], start_method: str) -> float:
     data = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
         devices=2,
         strategy=DDPStrategy(process_group_backend="gloo", start_method=start_method),
-        callbacks=[OptunaPruningCallback(trial)],
+        callbacks=[callback],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -63,13 +77,13 @@ def fit(trial: optuna.Trial | None, curve: list[float], start_method: str) -> fl
     return float(trainer.callback_metrics["val_acc"])
 
 
-def main(mode: str, storage: str, output: Path) -> None:
+def main(mode: str, storage: str, output: Path, *, with_size: bool) -> None:
     rank = int(os.environ.get("LOCAL_RANK", 0)) if mode == "external" else 0
     start_method = "popen" if mode == "external" else mode
     study = None
     if rank == 0:
         study = optuna.create_study(
-            direction="maximize",
+            directions=["maximize", "minimize"] if with_size else ["maximize"],
             storage=JournalStorage(JournalFileBackend(storage[len("journal:") :]))
             if storage.startswith("journal:")
             else (storage or None),
@@ -79,19 +93,20 @@ def main(mode: str, storage: str, output: Path) -> None:
     for curve in ([0.6, 0.7, 0.8], [0.6, 0.4, 0.8]):
         trial = study.ask() if study else None
         try:
-            score = fit(trial, curve, start_method)
+            score = fit(callback_for(trial, with_size=with_size), curve, start_method)
             outcomes.append(["complete", round(score, 3)])
             if study:
-                study.tell(trial, score)
+                study.tell(trial, [score, SIZE] if with_size else score)
         except optuna.TrialPruned as pruned:
             outcomes.append(["pruned", str(pruned)])
             if study:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     result = {"outcomes": outcomes}
     if study:
-        result["reports"] = [list(t.intermediate_values.items()) for t in study.trials]
+        reports = [t.intermediate_values or intermediate_values(t) for t in study.trials]
+        result["reports"] = [list(report.items()) for report in reports]
     output.with_suffix(f".{rank}").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), with_size="size" in sys.argv[4:])

@@ -125,9 +125,11 @@ PRUNED = {
 REPORTS = [[[0, 0.6], [1, 0.7], [2, 0.8]], [[0, 0.6], [1, 0.4]]]
 
 
-def _start(mode: str, storage: str, output: Path, **environment: str) -> subprocess.Popen[bytes]:
+def _start(
+    mode: str, storage: str, output: Path, *more: str, **environment: str
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), mode, storage, str(output)],
+        [sys.executable, str(SCRIPT), mode, storage, str(output), *more],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
@@ -167,3 +169,15 @@ def test_fit_starts_the_processes(start_method: str, url: str, tmp_path: Path) -
     process = _start(start_method, url.format(tmp_path), tmp_path / "out")
     assert process.wait(timeout=180) == 0
     _check(tmp_path / "out")
+
+
+@pytest.mark.host
+def test_several_objectives_in_processes_that_fit_starts(tmp_path: Path) -> None:
+    process = _start("fork", f"sqlite:///{tmp_path}/study.db", tmp_path / "out", "size")
+    assert process.wait(timeout=180) == 0
+    result = json.loads((tmp_path / "out.0").read_text())
+    pruned = ["pruned", "the objectives are ['0.4', '7'] after 2 epochs"]
+    assert result["outcomes"] == [["complete", 0.8], pruned]
+    whole, stopped = (dict(report) for report in result["reports"])
+    assert [list(whole), list(stopped)] == [[1, 2, 3], [1, 2]]
+    assert stopped[2] == pytest.approx([0.4, 7.0])

@@ -16,6 +16,7 @@ except ModuleNotFoundError as _error:
     raise MissingExtraError("botorch", "bayesian") from _error
 
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
+from nas_plugins.bayesian.multi_task import MultiTask, write_task
 from nas_plugins.bayesian.proportional import ProportionalImprovement
 
-__all__ = ["GaussianProcess", "ProportionalImprovement"]
+__all__ = ["GaussianProcess", "MultiTask", "ProportionalImprovement", "write_task"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from botorch.models import SingleTaskGP
+from botorch.models.model import Model
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
@@ -86,7 +86,7 @@ class GaussianProcess(Strategy):
     def _reset(self) -> None:
         self._scored: list[Observation] = []
         self._known: set[Hashable] = set()
-        self._model: SingleTaskGP | None = None
+        self._model: Model | None = None
 
     def _observe(self, observation: Observation) -> None:
         self._known.add(self.space.canonical(observation.architecture))
@@ -95,9 +95,11 @@ class GaussianProcess(Strategy):
             self._model = None
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
-        if not self.has_model:
-            return self.space.sample(rng)
-        return self._choose(rng)
+        return self._choose(rng) if self.has_model else self._begin(number, rng)
+
+    def _begin(self, number: int, rng: np.random.Generator) -> Architecture:
+        """What is proposed before there is a model."""
+        return self.space.sample(rng)
 
     def _choose(self, rng: np.random.Generator) -> Architecture:
         """What the model proposes."""
@@ -123,14 +125,17 @@ class GaussianProcess(Strategy):
     # -- the model ----------------------------------------------------------------------
 
     @property
-    def model(self) -> SingleTaskGP:
+    def model(self) -> Model:
         """The process, fitted to what was told; of scores in their own units."""
         if self._model is None:
             used = self._used()
             rows = self.inputs.rows(o.architecture for o in used)
             scores = torch.tensor([_number(o) for o in used], dtype=torch.float64)
-            self._model = fit(rows, scores, self.inputs.categorical)
+            self._model = self._fit(rows, scores)
         return self._model
+
+    def _fit(self, rows: Tensor, scores: Tensor) -> Model:
+        return fit(rows, scores, self.inputs.categorical)
 
     @property
     def has_model(self) -> bool:

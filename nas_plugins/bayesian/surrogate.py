@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from botorch.exceptions import ModelFittingError
@@ -13,10 +14,11 @@ from botorch.models.kernels import CategoricalKernel
 from botorch.models.transforms import Standardize
 from gpytorch.kernels import Kernel, MaternKernel, ScaleKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.models import ExactGP
 from gpytorch.priors import LogNormalPrior
 from torch import Tensor
 
-__all__ = ["fit", "kernel_of"]
+__all__ = ["fit", "fitted", "kernel_of"]
 
 _MAX_STEPS = 50
 """Of L-BFGS: the marginal likelihood has long flat valleys, whose ends are worth little."""
@@ -32,37 +34,45 @@ def fit(x: Tensor, y: Tensor, categorical: Sequence[int]) -> SingleTaskGP:
         y: Shape ``(observations,)``, higher is better.
         categorical: Columns of categories.
     """
+
+    def make() -> SingleTaskGP:
+        kernel = ScaleKernel(kernel_of(range(x.shape[1]), categorical)).to(x)
+        return SingleTaskGP(x, y[:, None], covar_module=kernel, outcome_transform=Standardize(m=1))
+
+    return fitted(make)
+
+
+M = TypeVar("M", bound=ExactGP)
+
+
+def fitted(make: Callable[[], M]) -> M:
+    """The model that is made, its hyper-parameters fitted.
+
+    Where that fails the priors' own have to do. What is drawn is the same each time.
+    """
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few or equal scores, and of steps that ran out
-        torch.manual_seed(0)  # a fit that fails is tried again from a draw
-        kernel = ScaleKernel(kernel_of(x.shape[1], categorical)).to(x)
-        model = SingleTaskGP(x, y[:, None], covar_module=kernel, outcome_transform=Standardize(m=1))
-        maximise(ExactMarginalLogLikelihood(model.likelihood, model))
+        torch.manual_seed(0)
+        model = make()
+        try:
+            options = {"options": {"maxiter": _MAX_STEPS}}
+            likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
+            fit_gpytorch_mll(likelihood, optimizer_kwargs=options, max_attempts=1)
+        except ModelFittingError:
+            pass
     model.eval()
     return model
 
 
-def maximise(likelihood: ExactMarginalLogLikelihood) -> None:
-    """Fit the hyper-parameters of a model; where that fails the priors' own have to do."""
-    try:
-        options = {"options": {"maxiter": _MAX_STEPS}}
-        fit_gpytorch_mll(likelihood, optimizer_kwargs=options, max_attempts=1)
-    except ModelFittingError:
-        pass
-
-
-def kernel_of(num_columns: int, categorical: Sequence[int]) -> Kernel:
-    """Matern 5/2 over ordered columns times a Hamming kernel over categories.
+def kernel_of(columns: Sequence[int], categorical: Sequence[int]) -> Kernel:
+    """Of some columns: Matern 5/2 over ordered columns times a Hamming kernel over categories.
 
     Each column has a length scale of its own, as in Snoek et al. 2012, with the prior that
     Hvarfner et al. 2024 (arXiv:2402.02229) scale to the number of columns.
     """
-    ordered = [i for i in range(num_columns) if i not in categorical]
-    kernels = [
-        make(columns)
-        for make, columns in ((_matern, ordered), (_hamming, list(categorical)))
-        if columns
-    ]
+    ordered = [i for i in columns if i not in categorical]
+    others = [i for i in columns if i in categorical]
+    kernels = [make(of) for make, of in ((_matern, ordered), (_hamming, others)) if of]
     return kernels[0] if len(kernels) == 1 else kernels[0] * kernels[1]
 
 

@@ -73,6 +73,7 @@ REGISTRY = {
 
 BAYESIAN = {
     "gp": ".bayesian:GaussianProcess",
+    "multi_task": ".bayesian:MultiTask",
     "proportional_improvement": ".bayesian:ProportionalImprovement",
 }
 """Strategies of :mod:`nas_plugins.bayesian`, found by name like the others; they need its extra."""

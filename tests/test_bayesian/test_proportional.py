@@ -12,7 +12,7 @@ class TestContract(StrategyContract):
     @pytest.fixture
     def strategy(self):
         return lambda space, seed: ProportionalImprovement(
-            space, seed=seed, num_initial=24, num_candidates=50
+            space, seed=seed, num_initial=26, num_candidates=50
         )
 
 

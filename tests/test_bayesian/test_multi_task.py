@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from ConfigSpace import ConfigurationSpace
+
+from nas_plugins import SearchSpace
+from nas_plugins.bayesian import GaussianProcess, MultiTask, write_task
+from nas_plugins.bayesian.multi_task import TaskError
+from nas_plugins.testing.strategies import StrategyContract, toy_score, toy_space
+
+
+class TestContract(StrategyContract):
+    @pytest.fixture
+    def strategy(self):
+        def make(space, seed):
+            rng = np.random.default_rng(0)
+            task = [(space.sample(rng), float(i)) for i in range(4)]
+            return MultiTask(space, seed=seed, tasks=[task], num_initial=26)
+
+        return make
+
+
+def earlier(space, num=40):
+    """Another task, alike but on another scale."""
+    rng = np.random.default_rng(7)
+    drawn = [space.sample(rng) for _ in range(num)]
+    return [(a, 0.01 * toy_score(a) - 3.0) for a in drawn]
+
+
+def run(strategy, steps):
+    scores = []
+    for _ in range(steps):
+        architecture = strategy.ask()
+        scores.append(toy_score(architecture))
+        strategy.tell(architecture, scores[-1])
+    return scores
+
+
+def test_an_earlier_study_is_a_start():
+    space = toy_space()
+    warm = [max(run(MultiTask(space, seed=s, tasks=[earlier(space)]), 7)) for s in range(2)]
+    cold = [max(run(GaussianProcess(space, seed=s, num_initial=3), 7)) for s in range(2)]
+    assert min(warm) > max(cold)
+
+
+def test_tasks_that_have_nothing_in_common_do_no_harm():
+    space = SearchSpace(ConfigurationSpace({"x": (0.0, 1.0)}))
+    rng = np.random.default_rng(0)
+    noise = [(space.sample(rng), float(rng.normal())) for _ in range(20)]
+    strategy = MultiTask(space, seed=0, tasks=[noise])
+    for _ in range(12):
+        architecture = strategy.ask()
+        strategy.tell(architecture, -((architecture["x"] - 0.3) ** 2))
+    values = [o.architecture["x"] for o in strategy._scored]
+    assert min(abs(x - 0.3) for x in values) < 0.05
+
+
+def test_begins_with_the_best_of_the_tasks_from_a_file(tmp_path):
+    space = toy_space()
+    pairs = earlier(space, 10)
+    write_task(pairs, tmp_path / "cifar.json")
+    strategy = MultiTask(space, tasks=[str(tmp_path / "cifar.json")])
+    best = sorted(pairs, key=lambda pair: -pair[1])
+    assert [strategy.ask(n) for n in range(2)] == [a for a, _ in best[:2]]
+
+
+def test_a_file_that_is_no_study_is_named(tmp_path):
+    (tmp_path / "x.json").write_text('{"op0": "a"}')
+    with pytest.raises(TaskError, match="x.json cannot be read as an earlier study"):
+        MultiTask(toy_space(), tasks=[str(tmp_path / "x.json")])
+    with pytest.raises(TaskError, match="nowhere.json"):
+        MultiTask(toy_space(), tasks=[str(tmp_path / "nowhere.json")])

@@ -27,7 +27,7 @@ class ObjectiveError(NasPluginsError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Worth:
-    """Costs of an architecture, and what they make of its accuracy; what commands read.
+    """Costs of an architecture, and what they make of its accuracy.
 
     Args:
         targets: Name of a cost to the target of MnasNet's reward.
@@ -61,6 +61,11 @@ class Worth:
         """With the table in a file."""
         table = None if latency_table is None else LatencyTable.read(latency_table)
         return cls(targets=targets, limits=limits, table=table)
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether costs make a difference, or are at least measured."""
+        return bool(self.targets or self.limits or self.table is not None)
 
     @property
     def settings(self) -> dict[str, Any]:

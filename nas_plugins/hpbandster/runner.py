@@ -22,6 +22,7 @@ from hpbandster.core.result import Result, json_result_logger
 
 from nas_plugins.budget import Budget
 from nas_plugins.errors import NasPluginsError, UnsupportedSpaceError
+from nas_plugins.estimators.worth import Worth
 from nas_plugins.hpbandster.compat import LOOPBACK, MendedMaster, mended
 from nas_plugins.hpbandster.worker import ArchitectureWorker, Evaluate, epochs
 from nas_plugins.space import SearchSpace
@@ -57,6 +58,7 @@ def run(
     evaluate: Evaluate | None = None,
     data: Any = None,
     training: Mapping[str, Any] | None = None,
+    worth: Worth | None = None,
     budget: Callable[[float], Budget] = epochs,
     directory: str | os.PathLike[str] | None = None,
     previous_result: Result | None = None,
@@ -81,6 +83,7 @@ def run(
         evaluate: What an architecture is worth, as of :class:`ArchitectureWorker`.
         data: ``ImageDataModule`` that children are trained on; default: the digits.
         training: Further options of :func:`lightning_modules.train_child`.
+        worth: Costs that the trained child's accuracy is weighed or limited by.
         budget: HpBandSter's budget as ours; default: epochs.
         directory: Where ``configs.json`` and ``results.json`` grow as the search goes, to
             be read by ``logged_results_to_HBS_result``; ``None``: nothing is kept,
@@ -121,6 +124,7 @@ def run(
                 "evaluate": evaluate,
                 "data": data,
                 "training": training,
+                "worth": worth,
                 "budget": budget,
                 "seed": seed,
                 **place,

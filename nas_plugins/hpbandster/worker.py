@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Union
 
@@ -14,6 +15,7 @@ from hpbandster.core.worker import Worker
 from nas_plugins.architecture import Architecture
 from nas_plugins.budget import Budget
 from nas_plugins.errors import ScoreError
+from nas_plugins.estimators.worth import Worth
 from nas_plugins.hpbandster.compat import LOOPBACK, plain
 from nas_plugins.hpbandster.generator import loss_of
 from nas_plugins.space import SearchSpace
@@ -49,6 +51,8 @@ class ArchitectureWorker(Worker):
         data: ``ImageDataModule`` that children are trained on; default: scikit-learn's
             digits.
         training: Further options of ``train_child``.
+        worth: Costs that the trained child's accuracy is weighed or limited by; they are
+            among the metrics.
         budget: HpBandSter's budget as ours; default: epochs.
         seed: Of each child's training.
         nameserver, nameserver_port: Address of the name server.
@@ -66,6 +70,7 @@ class ArchitectureWorker(Worker):
         evaluate: Evaluate | None = None,
         data: Any = None,
         training: Mapping[str, Any] | None = None,
+        worth: Worth | None = None,
         budget: Callable[[float], Budget] = epochs,
         seed: int = 0,
         nameserver: str = LOOPBACK,
@@ -89,6 +94,7 @@ class ArchitectureWorker(Worker):
         self.evaluate = evaluate
         self.data = data
         self.training = dict(training or {})
+        self.worth = worth
         self.budget = budget
         self.seed = seed
 
@@ -143,9 +149,13 @@ class ArchitectureWorker(Worker):
             score, metrics = result if isinstance(result, tuple) else (result, {})
             return score, {"metrics": metrics}
         from lightning_modules import DigitsDataModule, train_child
+        from lightning_modules.training import child_cost
 
         if self.data is None:
             self.data = DigitsDataModule()
+        costs = {}
+        if self.worth is not None:
+            costs = self.worth.costs(architecture, partial(child_cost, self.space, self.data))
         child = train_child(
             self.space,
             architecture,
@@ -155,5 +165,6 @@ class ArchitectureWorker(Worker):
             directory=directory,
             **self.training,
         )
-        info = {"metrics": child.metrics, "checkpoint": child.checkpoint}
-        return child.score, {**info, "inherited": child.inherited}
+        score = child.score if self.worth is None else self.worth.reward(child.score, costs)
+        info = {"metrics": {**child.metrics, **costs}, "checkpoint": child.checkpoint}
+        return score, {**info, "inherited": child.inherited}

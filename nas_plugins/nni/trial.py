@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train_and_report(
     space: SearchSpace, architecture: Architecture, options: argparse.Namespace
 ) -> None:
-    """Draw an architecture, train its child and report what it is worth, and its costs.
+    """Draw an architecture, train its child and report what it is worth.
 
     Args:
         space: Where the architecture is from.
@@ -59,7 +59,8 @@ def train_and_report(
 
     directory, data = output_directory(), data_of(options)
     worth = Worth.read(options.targets, options.limits, options.latency_table)
-    costs = worth.costs(architecture, partial(child_cost, space, data))
+    count = partial(child_cost, space, data)
+    costs = worth.costs(architecture, count) if worth.counts_costs else {}
     _draw(space, architecture, directory / "architecture.svg")
     result = train_child(
         space,

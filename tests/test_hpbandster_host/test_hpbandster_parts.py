@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 import subprocess
 import sys
 import threading
@@ -31,6 +32,9 @@ from nas_plugins import (
     UnsupportedSpaceError,
     strategies,
 )
+from nas_plugins.estimators.latency_table import LatencyTable
+from nas_plugins.estimators.objectives import InfeasibleError
+from nas_plugins.estimators.worth import Worth
 from nas_plugins.hpbandster import (
     ArchitectureConfigGenerator,
     ArchitectureOptimizer,
@@ -381,6 +385,32 @@ def test_worker_hands_on_where_weights_come_from(tmp_path):
     assert first["info"]["inherited"] is None
     assert second["info"]["inherited"]["checkpoint"] == first["info"]["checkpoint"]
     assert promoted["info"]["inherited"] == second["info"]["inherited"]
+
+
+def test_worker_weighs_and_limits_what_a_child_costs(tmp_path):
+    from lightning_modules import DigitsDataModule
+
+    space = load("nas_bench_201", channels=2, num_cells=1)
+    worth = Worth(
+        targets={"latency_ms": 2.0},
+        limits={"parameters": 4_000},
+        table=LatencyTable({}, constant_ms=4.0),
+    )
+    worker = ArchitectureWorker(
+        space,
+        run_id="test",
+        data=DigitsDataModule(data_fraction=0.1),
+        training={"accelerator": "cpu"},
+        worth=pickle.loads(pickle.dumps(worth)),
+    )
+    result = worker.compute((0, 0, 0), space.default(), 1.0, str(tmp_path))
+    metrics = result["info"]["metrics"]
+    assert metrics["latency_ms"] == 4.0
+    assert metrics["parameters"] <= 4_000
+    assert 1 - result["loss"] == pytest.approx(metrics["val_acc"] * 2**-0.07)
+    large = dict.fromkeys(space.decisions, "nor_conv_3x3")
+    with pytest.raises(InfeasibleError, match="parameters is"):
+        worker.compute((0, 0, 1), large, 1.0, str(tmp_path))
 
 
 def test_worker_leaves_logging_alone(space):

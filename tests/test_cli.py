@@ -3,6 +3,8 @@
 import argparse
 import json
 import sqlite3
+import time
+import types
 
 import pytest
 
@@ -182,18 +184,25 @@ def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):
     assert count == 3
 
 
-def test_latency_writes_a_table_and_its_error(tmp_path, capsys):
+def test_latency_writes_a_table_and_its_error(tmp_path, capsys, monkeypatch):
+    import nas_plugins.cli.latency as command
     from nas_plugins.estimators.latency_table import LatencyTable
     from nas_plugins.spaces import load
 
     path = tmp_path / "table.json"
     short = ["latency", "--space-option", "channels=2", "--space-option", "num_cells=1",
              "--image-size", "8", "--repeats", "2", "--check", "3", "--device", "cpu"]  # fmt: skip
-    for how in (["--rounds", "1"], ["--fit", "40"]):
+    for how, busy in ((["--rounds", "1"], True), (["--fit", "40"], False)):
+        clock = types.SimpleNamespace(
+            perf_counter=time.perf_counter,
+            process_time=(lambda: 0.0) if busy else time.perf_counter,
+        )
+        monkeypatch.setattr(command, "time", clock)
         assert main([*short, *how, str(path)]) == 0
         printed = capsys.readouterr().out
         assert "3 other architectures take" in printed
         assert "Kendall" in printed
+        assert ("other work had the CPU for 100% of the time" in printed) == busy
         table = LatencyTable.read(path)
         space = load("nas_bench_201", channels=2, num_cells=1)
         assert {label: set(table[label]) for label in table} == {

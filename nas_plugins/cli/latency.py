@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ from nas_plugins.estimators.latency import Conditions, latency_of, measure_table
 from nas_plugins.estimators.latency_table import Agreement, LatencyTable, fit_table
 
 __all__ = ["latency"]
+
+LEAST_SHARE = 0.9
+"""Of a CPU that this process should have had for itself."""
 
 
 def latency(options: argparse.Namespace) -> None:
@@ -39,6 +43,7 @@ def latency(options: argparse.Namespace) -> None:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
+    started = time.perf_counter(), time.process_time()
     rng = np.random.default_rng([options.seed, 1])  # other architectures than the table is made of
     with Progress(*columns, console=console) as progress:
         table = (
@@ -50,6 +55,13 @@ def latency(options: argparse.Namespace) -> None:
         others = [space.sample(rng) for _ in range(options.check)]
         times = _end_to_end(space, conditions, progress.track(others, description="checking it"))
     _show(console, options, table, table.agreement(others, times), times)
+    share = (time.process_time() - started[1]) / (time.perf_counter() - started[0])
+    if conditions.device == "cpu" and share < LEAST_SHARE:
+        console.print(
+            f"other work had the CPU for {1 - share:.0%} of the time, so these latencies are too "
+            "long: measure again on a quiet machine",
+            soft_wrap=True,
+        )
 
 
 def _measured(

@@ -115,8 +115,22 @@ def _asked(space: SearchSpace, architecture: Architecture) -> dict[str, Entry]:
                 return super()._repeat(label, *rest)
 
         def _value(self, label: str, hyperparameter: Any) -> Choice:
-            self._note(label, "value")
+            whole, _, name = label.rpartition("/")
+            if whole.endswith("/inputs") and isinstance(architecture.get(label), bool):
+                self._note_connection(whole, name, label)
+            else:
+                self._note(label, "value")
             return super()._value(label, hyperparameter)
+
+        def _note_connection(self, whole: str, name: str, label: str) -> None:
+            """A yes-or-no value that stands for an input, as ``inputs`` over any subset has it."""
+            if whole not in self.entries:
+                self._note(whole, "inputs", choice="", covers=())
+            entry = self.entries[whole]
+            if label not in entry.covers:
+                entry.covers += (label,)
+                entry.inputs += (name,) if architecture[label] else ()
+                entry.choice = INPUT_SEPARATOR.join(entry.inputs)
 
     outliner = Outliner()
     assert space.network is not None

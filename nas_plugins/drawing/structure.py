@@ -174,7 +174,7 @@ class _Sorter:
         if on_edges:
             _name_cell_nodes(graph, known, captions)
         else:
-            self._name_layer_nodes(graph, cell, known, set(wired), "concat" in captions)
+            self._name_layer_nodes(graph, cell, known, set(wired), captions)
         return graph
 
     def _unwired_nodes(self, cell: str, names: set[str]) -> set[str]:
@@ -190,8 +190,18 @@ class _Sorter:
         return found
 
     def _name_layer_nodes(
-        self, graph: Graph, cell: str, known: list[str], wired: set[str], all_leave: bool
+        self,
+        graph: Graph,
+        cell: str,
+        known: list[str],
+        wired: set[str],
+        captions: Mapping[str, str],
     ) -> None:
+        """Boxes of the layers, and what joins those that nothing does.
+
+        In ``captions``, ``concat`` says that all layers leave the graph, not only those that no
+        other reads, and ``unwired`` that a layer without inputs reads the graph's own.
+        """
         layers = []
         for name in known:
             path = f"{cell}/{name}" if cell else name
@@ -222,7 +232,9 @@ class _Sorter:
             if name not in wired:
                 before = layers[i - 1] if i else _input_of(graph)
                 graph.edges.append(Edge(before, name))
-        _join_ends(graph, layers, all_leave)
+            elif "unwired" in captions and all(edge.target != name for edge in graph.edges):
+                graph.edges.append(Edge(_input_of(graph), name))
+        _join_ends(graph, layers, all_leave="concat" in captions)
 
     # -- stack --------------------------------------------------------------------------
 
@@ -318,7 +330,7 @@ def _name_cell_nodes(graph: Graph, known: list[str], captions: Mapping[str, str]
             graph.edges += [Edge(node, name) for node in joined]
 
 
-def _join_ends(graph: Graph, layers: list[str], all_leave: bool) -> None:
+def _join_ends(graph: Graph, layers: list[str], *, all_leave: bool) -> None:
     sources = set() if all_leave else {edge.source for edge in graph.edges}
     graph.nodes[_OUTPUT] = Node(_OUTPUT, "output", "output")
     graph.edges += [Edge(name, _OUTPUT) for name in layers if name not in sources]

@@ -33,6 +33,7 @@ REGISTRY = {
     "mnasnet": "mnasnet:mnasnet",
     "multi_branch": "multi_branch:multi_branch",
     "nas_bench_201": "nas_bench_201:nas_bench_201",
+    "nas_cnn": "nas_cnn:nas_cnn",
     "nasnet": "nasnet:nasnet",
     "one_shot_cells": "one_shot_cells:one_shot_cells",
     "pnas": "pnas:pnas",

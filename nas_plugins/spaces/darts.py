@@ -365,7 +365,10 @@ def darts(
     auxiliary: bool | None = None,
     drop_path: float | None = None,
 ) -> SearchSpace:
-    """The space: (180 * 7^8)^2, about 1.08e18 architectures.
+    """The space: (180 * 7^8)^2, about 1.08e18 architectures, as published.
+
+    Node ``i`` (2 to 5) keeps two of ``i`` inputs, ``1 * 3 * 6 * 10 = 180`` ways for a cell, each
+    of its eight edges has one of seven operations, and there are two cells.
 
     The labels do not depend on the options: what one network finds, the other builds, here
     or by ``space.build(architecture, **EVALUATION)``.

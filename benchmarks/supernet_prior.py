@@ -277,16 +277,16 @@ def main() -> None:
         return any({**setting, **row}.items() <= done.items() for done in rows)
 
     scores = arguments.json.with_suffix(f".{'-'.join(map(str, setting.values()))}.scores")
-    if arguments.simulated is None and not scores.exists():
-        began = time.process_time()
-        train(space, arguments).write(scores)
-        keep({"supernet_cpu_s": round(time.process_time() - began)})
 
     @cache
     def prior(seed: int) -> Prior:
-        if arguments.simulated is None:
-            return Prior.of(scores)  # of one supernet, for all searches
-        return simulate(space, table, arguments.simulated, arguments.cells, seed)
+        if arguments.simulated is not None:
+            return simulate(space, table, arguments.simulated, arguments.cells, seed)
+        if not scores.exists():
+            began = time.process_time()
+            train(space, arguments).write(scores)
+            keep({"supernet_cpu_s": round(time.process_time() - began)})
+        return Prior.of(scores)  # of one supernet, for all searches
 
     if not kept(cells_are="scored"):
         for row in correlations(space, prior(arguments.seed), table):

@@ -15,8 +15,9 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("botorch", "bayesian") from _error
 
+from nas_plugins.bayesian.fabolas import Fabolas
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
 from nas_plugins.bayesian.multi_task import MultiTask, write_task
 from nas_plugins.bayesian.proportional import ProportionalImprovement
 
-__all__ = ["GaussianProcess", "MultiTask", "ProportionalImprovement", "write_task"]
+__all__ = ["Fabolas", "GaussianProcess", "MultiTask", "ProportionalImprovement", "write_task"]

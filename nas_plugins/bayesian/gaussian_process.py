@@ -72,7 +72,7 @@ class GaussianProcess(Strategy):
         self.acquisition = acquisition
         self.num_initial = num_initial
         self.max_observations = max_observations
-        self.inputs = Inputs(space)
+        self.inputs = self._make_inputs(space)
         super().__init__(space, seed=seed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,7 +81,10 @@ class GaussianProcess(Strategy):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.inputs = Inputs(self.space)
+        self.inputs = self._make_inputs(self.space)
+
+    def _make_inputs(self, space: SearchSpace) -> Inputs:
+        return Inputs(space)
 
     def _reset(self) -> None:
         self._scored: list[Observation] = []
@@ -171,5 +174,6 @@ class GaussianProcess(Strategy):
 
 
 def _number(observation: Observation) -> float:
-    assert isinstance(observation.score, float)
-    return observation.score
+    score = observation.score
+    assert score is not None
+    return score[0] if isinstance(score, tuple) else score

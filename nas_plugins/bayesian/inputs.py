@@ -28,17 +28,21 @@ class Inputs:
 
     Args:
         space: Whose decisions.
+        last: A decision over a range of numbers that is the last column.
 
     Attributes:
         categorical: Columns of categories.
         size: Number of columns.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, last: str | None = None) -> None:
         self._columns: list[Column] = []
         self.categorical: list[int] = []
-        for decision in space.decisions.values():
-            self._add(decision)
+        for label, decision in space.decisions.items():
+            if label != last:
+                self._add(decision)
+        if last is not None:
+            self._columns.append(_position(space.decisions[last]))
 
     @property
     def size(self) -> int:

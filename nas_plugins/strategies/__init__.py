@@ -72,6 +72,7 @@ REGISTRY = {
 """Name to ``module:class``, the module relative to this package."""
 
 BAYESIAN = {
+    "fabolas": ".bayesian:Fabolas",
     "gp": ".bayesian:GaussianProcess",
     "multi_task": ".bayesian:MultiTask",
     "proportional_improvement": ".bayesian:ProportionalImprovement",

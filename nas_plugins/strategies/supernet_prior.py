@@ -24,19 +24,20 @@ class SupernetPrior(Strategy):
     Three kinds of help, each of which can be had alone:
 
     - ``num_initial``: the best scored architectures are proposed first, best first, so that
-      they are the first the inner strategy is told. That is the *warmup* of Abdelfattah et
-      al. 2021, arXiv:2101.08134, section 5, with a supernet's scores for a zero-cost proxy.
+      they are the first the inner strategy is told: the *warmup* of Abdelfattah et al. 2021,
+      arXiv:2101.08134, with a supernet's scores in the place of a zero-cost proxy.
     - ``prior_weight``, w: proposal n is drawn from the probabilities with probability
       w / (w + n), so that the prior counts as many trials. It decays as the exponent
       beta / n of a prior in pi-BO does (Hvarfner et al. 2022, arXiv:2204.11051).
     - ``num_candidates``: the inner strategy proposes so many, and the one with the best cheap
-      score is evaluated: the *move* of Abdelfattah et al. An architecture that the prior did
-      not score is worth the sum of what each of its choices is worth in those that are, by
-      ridge regression; scores and sums are of one scale. The paper computes the proxy anew.
+      score is evaluated: their *move proposal*, which computes the proxy anew. Here an
+      architecture that the prior did not score is worth the sum of what each of its choices is
+      worth in those that are, by ridge regression.
 
-    The inner strategy is told everything. Without a prior, and with ``prior_weight=0`` in
-    any case, it proposes what it would alone; a decision or a whole prior that is missing is
-    the space's own prior.
+    On NAS-Bench-201 the first helps to the end, the others at the beginning (``benchmarks``).
+    The inner strategy is told everything. Without a prior and with ``prior_weight=0`` it
+    proposes what it would alone. Decisions that a prior leaves out are drawn from the space's
+    own prior, and so is everything where there is none.
 
     Args:
         space: Where architectures come from; it may have more decisions than the prior.

@@ -293,11 +293,14 @@ class KeepLastEpoch(Checkpoint):
         # A name of its own keeps two that train the same child from mixing their bytes.
         partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
         trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            partial.replace(self.path)
-        if trainer.is_global_zero and self.architecture is not None:
-            home = self.path.with_name(ARCHITECTURE_FILE)
-            home.write_text(self.architecture.to_json() + "\n", encoding="utf-8")
+        if not trainer.is_global_zero:
+            return
+        partial.replace(self.path)
+        beside = self.path.with_name(ARCHITECTURE_FILE)
+        if self.architecture is not None and not beside.exists():
+            # Others who look for a parent may be reading.
+            partial.write_text(self.architecture.to_json() + "\n", encoding="utf-8")
+            partial.replace(beside)
 
 
 def _newest(home: Path, epochs: int) -> Path | None:

@@ -22,6 +22,8 @@ __all__ = ["latency"]
 LEAST_SHARE = 0.9
 """Of a CPU that this process should have had for itself."""
 
+LEAST_KENDALL = 0.7
+
 
 def latency(options: argparse.Namespace) -> None:
     """Write a table of latencies and say how far its sums are from whole networks."""
@@ -115,4 +117,10 @@ def _show(
         f"Kendall {error.kendall:.3f}",
         soft_wrap=True,
     )
+    if error.kendall < LEAST_KENDALL and not options.fit:
+        console.print(
+            "such a table orders networks badly; if the machine was quiet, choices change each "
+            "other's work here: fit it to several hundred networks with --fit N",
+            soft_wrap=True,
+        )
     console.print(f"table  {options.table}", soft_wrap=True)

@@ -173,9 +173,10 @@ def measure_table(
     arXiv:1812.00332, section 3.3.1), run from a warm cache; differences of whole networks
     drown a small module in the noise of the large rest.
 
-    A number is the mean over the children of the median over their passes. A ``value`` has
-    no module, so that its effect is averaged over in the others' numbers: where values shape
-    modules, :func:`~nas_plugins.estimators.latency_table.fit_table` is the better choice. A
+    A number is the mean over the children of the median over their passes. What another
+    decision does to a module is averaged over in it: a ``value`` that shapes the module, or a
+    depth that says in how many places its label stands. Where that is much, as in the MnasNet
+    space, :func:`~nas_plugins.estimators.latency_table.fit_table` is the better choice. A
     layer chosen within a layer, one module with two labels, counts to the outer one.
 
     Args:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ConfigSpace import ConfigurationSpace
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from benchmarks.data import data_directory
 from nas_plugins import SearchSpace, UnsupportedSpaceError
@@ -31,6 +32,7 @@ from nas_plugins.mutators import ProxylessNAS
 from nas_plugins.mutators.expected_cost import ExpectedCost
 from nas_plugins.spaces.nas_bench_201 import EDGES, OPERATIONS
 from nas_plugins.testing.mutators import Search
+from nas_plugins.testing.spaces import load_tiny
 
 TINY = Conditions(input_shape=(4, 2, 2), warmup=1, repeats=3)
 
@@ -151,6 +153,44 @@ def test_the_same_seed_measures_the_same_architectures(sandglass):
     first, second, other = (measure_table(space, TINY, seed=seed) for seed in (0, 0, 1))
     assert dict(first["shared"]) == pytest.approx(dict(second["shared"]))
     assert dict(first["shared"]) != pytest.approx(dict(other["shared"]))
+
+
+@pytest.fixture
+def convolutions_take_time(sandglass):
+    """In proportion to their multiply-adds, and a little for the launch."""
+
+    def takes(convolution, _, out):
+        if isinstance(convolution, nn.Conv2d):
+            sandglass.now += 1e-5 + convolution.weight[0].numel() * out[0].numel() / 1e9
+
+    hook = register_module_forward_hook(takes)
+    yield
+    hook.remove()
+
+
+def of_random(space, num, seed):
+    rng = np.random.default_rng(seed)
+    architectures = [space.sample(rng) for _ in range(num)]
+    conditions = Conditions(input_shape=(3, 8, 8), warmup=0, repeats=1)
+    return architectures, [latency_of(space, a, conditions).median_ms for a in architectures]
+
+
+def test_proxylessnas_is_additive(convolutions_take_time):
+    space = load_tiny("proxylessnas")
+    table = measure_table(space, Conditions(input_shape=(3, 8, 8), warmup=0, repeats=1), rounds=1)
+    found = table.agreement(*of_random(space, 30, seed=1))
+    assert found.mean_relative < 1e-9
+    assert found.kendall > 0.99  # ties are broken by rounding
+
+
+def test_where_choices_change_each_others_work_a_fit_is_better(convolutions_take_time):
+    space = load_tiny("mnasnet")
+    table = measure_table(space, Conditions(input_shape=(3, 8, 8), warmup=0, repeats=1))
+    fitted = fit_table(*of_random(space, 150, seed=0))
+    timed, fit = (t.agreement(*of_random(space, 30, seed=1)) for t in (table, fitted))
+    assert fit.kendall > timed.kendall
+    assert fit.mean_absolute_ms < timed.mean_absolute_ms
+    assert fit.pearson > 0.8
 
 
 def test_medians_and_percentiles(sandglass):

@@ -20,6 +20,10 @@ def fast_layout(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
+SMALL = 2**14
+"""Elements below which one slow kernel takes less than calling several fast ones."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A convolution but for its weights; square, padded with zeros.
@@ -40,12 +44,13 @@ class Geometry:
         """That of a module, ``None`` where it is something else."""
         if type(module) is not nn.Conv2d or module.bias is not None:
             return None
-        numbers = (module.kernel_size, module.stride, module.padding, module.dilation)
-        if module.padding_mode != "zeros" or any(
-            len(set(of)) != 1 or of == "same" for of in numbers
-        ):
+        margin = module.padding
+        if module.padding_mode != "zeros" or isinstance(margin, str):
             return None
-        kernel, stride, padding, dilation = (int(of[0]) for of in numbers)
+        numbers = (module.kernel_size, module.stride, margin, module.dilation)
+        if any(rows != columns for rows, columns in numbers):
+            return None
+        kernel, stride, padding, dilation = (int(rows) for rows, _ in numbers)
         return cls(kernel, stride, padding, dilation, module.groups)
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -65,7 +70,8 @@ class Geometry:
         """Of input and weights, each where asked for, from the output's."""
         margin = self.dilation * (self.kernel - 1) - self.padding
         depthwise = self.groups == x.shape[1] == weight.shape[0]
-        if x.device.type != "cpu" or self.stride > 1 or margin < 0 or not depthwise:
+        small = x.numel() < SMALL or x.device.type != "cpu"
+        if small or self.stride > 1 or margin < 0 or not depthwise:
             return self._plain_gradients(gradient, x, weight, of_x, of_weight)
         to_x = to_weight = None
         if of_x:

@@ -72,8 +72,10 @@ def fast_term(module: nn.Module) -> Term | None:
     Candidates are known by what they are made of, down to hooks: whatever somebody has
     changed about a module runs as it is.
     """
-    if not all(map(_is_untouched, module.modules())):
-        return None
+    return _fast_form(module) if _is_untouched(module) else None
+
+
+def _fast_form(module: nn.Module) -> Term | None:
     if type(module) is FactorizedReduce:
         convolutions = (Geometry.of(module.even), Geometry.of(module.odd))
         return partial(_reduced, module) if _is_norm(module.norm) and all(convolutions) else None
@@ -83,7 +85,7 @@ def fast_term(module: nn.Module) -> Term | None:
         return None
     first, *others = layers = list(module)
     if len(others) == 1 and type(others[0]) is DropPath:
-        inner = fast_term(first)
+        inner = _fast_form(first)
         return inner and partial(_dropped, inner, others[0])
     if type(first) in (nn.MaxPool2d, nn.AvgPool2d) and not getattr(first, "return_indices", False):
         return partial(_pooled, layers) if [*map(_is_norm, others)] in ([], [True]) else None
@@ -92,11 +94,14 @@ def fast_term(module: nn.Module) -> Term | None:
 
 
 def _is_untouched(module: nn.Module) -> bool:
+    """Whether neither it nor a part of it has hooks or a forward of its own."""
     hooks = (
-        module._forward_hooks, module._forward_pre_hooks,
-        module._backward_hooks, module._backward_pre_hooks,
+        module._forward_hooks or module._forward_pre_hooks
+        or module._backward_hooks or module._backward_pre_hooks
     )  # fmt: skip
-    return not any(hooks) and "forward" not in module.__dict__
+    if hooks or "forward" in module.__dict__:
+        return False
+    return all(_is_untouched(part) for part in module._modules.values() if part is not None)
 
 
 def _is_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
@@ -108,11 +113,11 @@ def _is_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
 
 def _is_zero(module: nn.Module) -> bool:
     """Whether it adds nothing, and nobody would notice that it did not run."""
-    if not all(map(_is_untouched, module.modules())):
-        return False
+    inner = module
     if type(module) is nn.Sequential and len(module) == 2 and type(module[1]) is DropPath:
-        return type(module[0]) is Zero and not (module[1].training and module[1].probability)
-    return type(module) is Zero
+        if not (module[1].training and module[1].probability):
+            inner = module[0]
+    return type(inner) is Zero and _is_untouched(module)
 
 
 def _plain(module: nn.Module, factor: Tensor | None, x: Tensor, sharing: Sharing) -> Tensor:
@@ -135,21 +140,24 @@ Part: TypeAlias = tuple[list[nn.Conv2d], Unit]
 def _parts(layers: list[nn.Module]) -> list[Part] | None:
     """Convolutions and a batch norm, each time behind a ReLU; ``None`` for anything else."""
     parts: list[Part] = []
-    convolutions: list[nn.Conv2d] | None = None
+    convolutions: list[nn.Conv2d] = []
+    geometries: list[Geometry] = []
+    is_open = False
     for layer in layers:
-        if convolutions is None:
+        if not is_open:
             if type(layer) is not nn.ReLU or layer.inplace:
                 return None
-            convolutions = []
+            is_open = True
         elif _is_norm(layer) and convolutions:
-            geometries = [Geometry.of(convolution) for convolution in convolutions]
-            parts.append((convolutions, Unit(tuple(filter(None, geometries)), layer)))
-            convolutions = None
-        elif isinstance(layer, nn.Conv2d) and Geometry.of(layer) is not None:
-            convolutions.append(layer)
+            parts.append((convolutions, Unit(tuple(geometries), layer)))
+            convolutions, geometries, is_open = [], [], False
         else:
-            return None
-    return parts if convolutions is None else None
+            geometry = Geometry.of(layer)
+            if geometry is None or not isinstance(layer, nn.Conv2d):
+                return None
+            convolutions.append(layer)
+            geometries.append(geometry)
+    return None if is_open else parts
 
 
 def _convolved(parts: Sequence[Part], factor: Tensor | None, x: Tensor, sharing: Sharing) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import nas_plugins.fused.geometry
 from nas_plugins import SearchSpace, spaces
 from nas_plugins.fused.geometry import Geometry
 from nas_plugins.mutators import REGISTRY, create, mutator_class
@@ -187,6 +188,12 @@ def edges(execution, **options):
         torch.manual_seed(0)
         space = SearchSpace.from_network(Edges, **options)
         return space.supernet(execution=execution).double()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch):
+    """So that images of tests are computed as large ones are."""
+    monkeypatch.setattr(nas_plugins.fused.geometry, "SMALL", 0)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -59,9 +59,12 @@ def _conv(choose, path):
 
 
 def example_spaces() -> dict[str, SearchSpace]:
+    few_cells = ("amoebanet", "darts", "nasnet", "one_shot_cells", "pnas")
     small = {
-        **{name: {"num_cells": 3, "channels": 4} for name in ("amoebanet", "darts", "nasnet")},
+        **{name: {"num_cells": 3, "channels": 4} for name in few_cells},
+        "hierarchical": {"num_motifs": 3},
         "nas_bench_201": {"num_cells": 1},
+        "nas_cnn": {"num_layers": 6},
     }
     found = {name: spaces.load(name, **small.get(name, {})) for name in spaces.REGISTRY}
     found["nested"] = SearchSpace.from_network(Nested, name="nested")

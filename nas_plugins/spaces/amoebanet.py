@@ -48,7 +48,7 @@ AMOEBANET_B_OPERATIONS = (
 TINY: Mapping[str, Any] = {
     "channels": 2,
     "num_cells": 3,
-    "num_blocks": 2,
+    "num_blocks": 1,
     "operations": ["avg_pool_3x3", "conv_1x7_7x1"],
 }
 

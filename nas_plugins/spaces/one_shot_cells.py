@@ -6,7 +6,7 @@ section 3.1 and figure 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -32,7 +32,12 @@ OPERATIONS = (
     "avg_pool_3x3",
 )
 
-TINY: Mapping[str, Any] = {"channels": 2, "num_cells": 3, "num_blocks": 2}
+TINY: Mapping[str, Any] = {
+    "channels": 2,
+    "num_cells": 3,
+    "num_blocks": 2,
+    "operations": ["identity", "max_pool_3x3", "conv_1x1"],
+}
 
 NONE = "none"
 
@@ -53,11 +58,19 @@ class ChoiceBlock(nn.Module):
         label: Such as ``cell/3``.
         sources: Names of the tensors that it may read.
         channels: Of every tensor.
+        operations: Names of the candidates.
         drop_path: Probability of dropping an operation that is not the identity.
     """
 
     def __init__(
-        self, choose: Choose, label: str, sources: list[str], channels: int, drop_path: float
+        self,
+        choose: Choose,
+        label: str,
+        sources: list[str],
+        channels: int,
+        *,
+        operations: Sequence[str],
+        drop_path: float,
     ) -> None:
         super().__init__()
 
@@ -72,13 +85,14 @@ class ChoiceBlock(nn.Module):
             f"{label}/operations",
             {
                 name: partial(make_operation, name, channels, 1, drop_path=drop_path)
-                for name in OPERATIONS
+                for name in operations
             },
         )
+        self._num_operations = len(operations)
 
     def forward(self, states: list[Tensor]) -> Tensor:
         x = self.norm(self.inputs([*states, states[0]]))  # the last is for none
-        return self.operations([x] * (len(OPERATIONS) + 1))
+        return self.operations([x] * (self._num_operations + 1))
 
 
 class Cell(nn.Module):
@@ -91,7 +105,7 @@ class Cell(nn.Module):
         channels: Of each block; the output has ``num_blocks`` times as many.
         num_blocks: Blocks 2, 3, …; 0 and 1 are the outputs of the two cells before.
         after_reduction: Whether the last cell is of half the size of the one before it.
-        drop_path: Of :class:`ChoiceBlock`.
+        operations, drop_path: Of :class:`ChoiceBlock`.
     """
 
     def __init__(
@@ -103,6 +117,7 @@ class Cell(nn.Module):
         num_blocks: int,
         *,
         after_reduction: bool,
+        operations: Sequence[str],
         drop_path: float,
     ) -> None:
         super().__init__()
@@ -115,7 +130,14 @@ class Cell(nn.Module):
         sources = ["1"] if c_before is None else ["0", "1"]
         self.blocks = nn.ModuleList()
         for number in range(2, 2 + num_blocks):
-            block = ChoiceBlock(choose, f"cell/{number}", [*sources], channels, drop_path)
+            block = ChoiceBlock(
+                choose,
+                f"cell/{number}",
+                [*sources],
+                channels,
+                operations=operations,
+                drop_path=drop_path,
+            )
             self.blocks.append(block)
             sources.append(str(number))
 
@@ -144,6 +166,7 @@ class OneShotCells(nn.Module):
         num_cells: All cells, at least 3 (paper: 8).
         num_blocks: Choice blocks of a cell (paper: 4).
         num_predecessors: How many cells before are read, 1 or 2.
+        operations: Candidates of a block.
         num_classes: Outputs.
         in_channels: Of the images.
         drop_path: Probability of dropping an operation that is not the identity.
@@ -165,6 +188,7 @@ class OneShotCells(nn.Module):
         num_cells: int = 8,
         num_blocks: int = 4,
         num_predecessors: int = 2,
+        operations: Sequence[str] = OPERATIONS,
         num_classes: int = 10,
         in_channels: int = 3,
         drop_path: float = 0.0,
@@ -190,6 +214,7 @@ class OneShotCells(nn.Module):
                     channels,
                     num_blocks,
                     after_reduction=i in pooling,
+                    operations=operations,
                     drop_path=drop_path,
                 )
             )
@@ -229,6 +254,7 @@ def one_shot_cells(
     num_cells: int = 8,
     num_blocks: int = 4,
     num_predecessors: int = 2,
+    operations: Sequence[str] = OPERATIONS,
     num_classes: int = 10,
     in_channels: int = 3,
     drop_path: float = 0.0,
@@ -243,6 +269,7 @@ def one_shot_cells(
         num_cells: All cells.
         num_blocks: Choice blocks of a cell.
         num_predecessors: How many cells before are read, 1 or 2.
+        operations: Candidates of a block.
         num_classes: Outputs.
         in_channels: Of the images.
         drop_path: Probability of dropping an operation that is not the identity.
@@ -255,6 +282,7 @@ def one_shot_cells(
         num_cells=num_cells,
         num_blocks=num_blocks,
         num_predecessors=num_predecessors,
+        operations=list(operations),
         num_classes=num_classes,
         in_channels=in_channels,
         drop_path=drop_path,

@@ -113,6 +113,11 @@ class Decision:
             return len(self.choices)
         return int(self.high) - int(self.low) + 1 if self.integer else math.inf
 
+    @property
+    def is_open(self) -> bool:
+        """Whether choices are text that no list and no range describes; hosts pass it through."""
+        return False
+
     def is_active(self, chosen: Mapping[str, Choice]) -> bool:
         """Whether the choices taken at earlier decisions make this one exist."""
         if self.condition is ALWAYS:

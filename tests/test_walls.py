@@ -29,6 +29,7 @@ ALLOWED = {
     "nas_plugins/estimators/learning_curve.py": CORE - {"torch"} | {"emcee", "scipy"},
     "nas_plugins/hpbandster/": CORE
     | {"nas_plugins.hpbandster", "lightning_modules", "hpbandster", "Pyro4", "serpent"},
+    "nas_plugins/neat/": CORE - {"torch"},
     "nas_plugins/nni/": CORE | {"nas_plugins.nni", "lightning_modules", "nni", "yaml"},
     "nas_plugins/optuna/": CORE - {"torch"} | {"nas_plugins.optuna", "optuna"},
     "nas_plugins/strategies/": CORE - {"torch"},

@@ -53,7 +53,9 @@ def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
     chosen: dict[str, Choice] = {}
     for label, decision in space.decisions.items():
         if decision.is_active(chosen):
-            chosen[label] = _suggest(trial, decision)
+            chosen[label] = (
+                _carried(trial, decision) if decision.is_open else _suggest(trial, decision)
+            )
     architecture = Architecture(chosen)
     try:
         return space.validate(architecture)
@@ -71,7 +73,8 @@ def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architect
     Raises:
         ArchitectureError: The parameters are not those of an architecture of this space.
     """
-    choices = {name: value for name, value in trial.params.items() if name in space.decisions}
+    held = {**trial.user_attrs, **trial.params}
+    choices = {name: value for name, value in held.items() if name in space.decisions}
     if not choices and space.decisions:
         raise ArchitectureError(
             f"trial {trial.number} has parameters {sorted(trial.params)}, none of which is a "
@@ -87,8 +90,12 @@ def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architect
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Every decision of a space, active or not, as Optuna's distributions."""
-    return {label: _distribution(decision) for label, decision in space.decisions.items()}
+    """Every decision of a space, active or not, as Optuna's distributions; no open ones."""
+    return {
+        label: _distribution(decision)
+        for label, decision in space.decisions.items()
+        if not decision.is_open
+    }
 
 
 def space_of(distributions: Mapping[str, BaseDistribution], *, name: str = "study") -> SearchSpace:
@@ -122,6 +129,16 @@ def is_expressible(distribution: BaseDistribution) -> bool:
             for c in choices
         )
     return _step_of(distribution) is None or _num_steps(distribution) <= _MAX_STEPS
+
+
+def _carried(trial: BaseTrial, decision: Decision) -> Choice:
+    """An open choice, which no distribution describes: a user attribute that the sampler set."""
+    if decision.label not in trial.user_attrs:
+        raise UnsupportedSpaceError(
+            f"the trial has no user attribute {decision.label!r}: only an ArchitectureSampler "
+            "of this space can choose what is open-ended"
+        )
+    return trial.user_attrs[decision.label]
 
 
 def _suggest(trial: BaseTrial, decision: Decision) -> Choice:

@@ -189,6 +189,7 @@ class ArchitectureSampler(BaseSampler):
         whole = getattr(study, "_study", study)
         with self._lock:
             self._history_of(study).sign(trial, to_the_end=whole._thread_local.in_optimize_loop)
+            self._carry_open(study, trial)
 
     def after_trial(
         self,
@@ -211,6 +212,22 @@ class ArchitectureSampler(BaseSampler):
         if isinstance(strategy, Strategy):
             return partial(_given, strategy)
         return strategy
+
+    def _carry_open(self, study: Study, trial: FrozenTrial) -> None:
+        """Put choices that are no parameters into the trial's user attributes.
+
+        Those that the trial was enqueued with stay.
+        """
+        open_ended = {label for label, d in self._space.decisions.items() if d.is_open}
+        missing = open_ended - trial.user_attrs.keys()
+        if not missing:
+            return
+        self._read(study)
+        proposal = self._strategy.ask(self._history_of(study).number(trial))
+        for label in sorted(missing & proposal.keys()):
+            study._storage.set_trial_user_attr(trial._trial_id, label, proposal[label])
+            # Optuna read the trial before it asked, and does not read it again.
+            trial.user_attrs = {**trial.user_attrs, label: proposal[label]}
 
     def _use_space(self, space: SearchSpace) -> None:
         self._space = space

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_plugins.architecture import Choice
 from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.quantization import stored_bits
 from nas_plugins.space import SearchSpace
 
 __all__ = ["Cost", "cost", "cost_of"]
@@ -24,7 +25,8 @@ class Cost:
         parameters: Numbers that are learned.
         multiply_adds: Multiply-add pairs of convolutions and matrix products for one image,
             half of PyTorch's FLOPs; pooling, normalisation and activations are not counted.
-        bits: Size of the parameters and buffers in their own number formats.
+        bits: Size of the parameters and buffers in their own number formats, quantised weights
+            (:mod:`nas_plugins.quantization`) at their own width.
     """
 
     parameters: int
@@ -72,7 +74,7 @@ def cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
     return Cost(
         parameters=sum(p.numel() for p in network.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        bits=sum(t.numel() * t.element_size() * 8 for t in tensors.values()),
+        bits=stored_bits(network),
     )
 
 

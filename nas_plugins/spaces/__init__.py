@@ -29,6 +29,7 @@ REGISTRY = {
     "enas_macro": "enas_macro:enas_macro",
     "enas_micro": "enas_micro:enas_micro",
     "hierarchical": "hierarchical:hierarchical",
+    "jasqnet": "jasqnet:jasqnet",
     "joint": "joint:joint",
     "mnasnet": "mnasnet:mnasnet",
     "multi_branch": "multi_branch:multi_branch",

@@ -73,8 +73,10 @@ def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architect
     Raises:
         ArchitectureError: The parameters are not those of an architecture of this space.
     """
-    held = {**trial.user_attrs, **trial.params}
-    choices = {name: value for name, value in held.items() if name in space.decisions}
+    choices = {name: value for name, value in trial.params.items() if name in space.decisions}
+    for label, decision in space.decisions.items():
+        if decision.is_open and label in trial.user_attrs:
+            choices[label] = trial.user_attrs[label]
     if not choices and space.decisions:
         raise ArchitectureError(
             f"trial {trial.number} has parameters {sorted(trial.params)}, none of which is a "

@@ -38,7 +38,8 @@ from nas_plugins import strategies
 from nas_plugins.optuna import architecture_of, suggest
 
 STORAGES = ("postgresql", "grpc")
-HEARTBEAT_S = 1
+HEARTBEAT_S = 3
+GRACE_S = 15  # a worker that is only slow for so long fails: study.optimize raises in it
 NUMBER = "nas_plugins:number"
 
 _RENAMED = hasattr(optuna.storages, "RetryHeartbeatStaleTrialCallback")  # in Optuna 4.9
@@ -61,7 +62,7 @@ def open_storage(address: str) -> Any:
     return RDBStorage(
         address,
         heartbeat_interval=HEARTBEAT_S,
-        grace_period=2 * HEARTBEAT_S,
+        grace_period=GRACE_S,
         **{name: retry_failed_trial},
     )
 
@@ -116,6 +117,11 @@ class Workers:
         if failures:
             raise RuntimeError(f"workers ended with {failures}")
 
+    def stop(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+
     def announced(self) -> dict[int, float]:
         """Trial number to value, of all trials a worker saw completed."""
         lines = [
@@ -141,14 +147,17 @@ def search(
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         crew = Workers(address, strategy, trials, Path(folder))
-        for _ in range(workers):
-            crew.start()
-        # Not in the last tenth: a killed worker's trial shall have the time to be repeated.
-        for moment in sorted(rng.randrange(trials * 9 // 10) for _ in range(kills)):
-            while _num_complete(study) <= moment:
-                time.sleep(0.05)
-            crew.kill(rng)
-        crew.finish()
+        try:
+            for _ in range(workers):
+                crew.start()
+            # Not in the last tenth: a killed worker's trial shall have the time to be repeated.
+            for moment in sorted(rng.randrange(trials * 9 // 10) for _ in range(kills)):
+                while _num_complete(study) <= moment:
+                    time.sleep(0.05)
+                crew.kill(rng)
+            crew.finish()
+        finally:
+            crew.stop()
         seconds = time.perf_counter() - began
         announced = crew.announced()
     return {"strategy": strategy, **check(study, announced, kills), "seconds": round(seconds, 1)}

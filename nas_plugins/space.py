@@ -414,6 +414,23 @@ class SearchSpace:
         known = Architecture({k: v for k, v in choices.items() if k in self._decisions})
         return self.validate(Architecture(self._complete(dict(known), lambda d: d.default)))
 
+    def recall(self, architecture: Mapping[str, Any]) -> Architecture:
+        """Read an architecture that was found before this space has grown.
+
+        Decisions that the space has gained since take their default, so the default has to
+        mean what the network did before. An architecture of today is returned as it is.
+
+        Raises:
+            ArchitectureError: It has a label or a choice that the space has not, so that it
+                is no earlier form of this one.
+        """
+        try:
+            return self.validate(architecture)
+        except ArchitectureError:
+            if not architecture or any(label not in self._decisions for label in architecture):
+                raise
+            return self.complete(architecture)
+
     # -- readings -----------------------------------------------------------------------
 
     def build(self, architecture: Mapping[str, Choice], **options: Any) -> nn.Module:

@@ -97,8 +97,11 @@ class ArchitectureConfigGenerator(base_config_generator):
         # Budgets are powers of eta, so that the largest may be off by a rounding.
         full = self.max_budget is not None and budget >= self.max_budget * (1 - 1e-9)
         if full or self.observe == "all":
+            config = job.kwargs["config"]
+            # What an earlier search found may be of a space that has grown since.
+            earlier = iteration < 0
             self.strategy.tell(
-                Architecture(job.kwargs["config"]),
+                self.strategy.space.recall(config) if earlier else Architecture(config),
                 None if job.result is None else score_of(job.result["loss"]),
                 budget=None if full else budget,
             )

@@ -199,7 +199,7 @@ class ArchitectureTuner(Tuner):
         reported = architecture_in(value)
         try:
             if reported is not None:
-                return space.validate(reported)
+                return space.recall(reported)
             return architecture_of(space, parameters)
         except ArchitectureError as error:
             _logger.error("A result is left out, since it is of another space: %s", error)

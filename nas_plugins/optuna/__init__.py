@@ -32,6 +32,7 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("optuna", "optuna") from _error
 
+from nas_plugins.optuna.growth import grown_study
 from nas_plugins.optuna.parameters import architecture_of, distributions, space_of, suggest
 from nas_plugins.optuna.pruning import MultiObjectivePruner, intermediate_values
 from nas_plugins.optuna.sampler import ArchitectureSampler, ready_sampler
@@ -58,6 +59,7 @@ __all__ = [
     "MultiObjectivePruner",
     "architecture_of",
     "distributions",
+    "grown_study",
     "intermediate_values",
     "space_of",
     "suggest",

@@ -49,6 +49,8 @@ def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
         TrialPruned: The sampler's choices are forbidden by a clause of the space. Samplers
             of this package never propose such.
         ArchitectureError: A parameter fixed by ``enqueue_trial`` is not in the space.
+        UnsupportedSpaceError: Earlier trials of the study had other choices at a decision;
+            Optuna allows no change. :func:`nas_plugins.optuna.grown_study` is the cure.
     """
     chosen: dict[str, Choice] = {}
     for label, decision in space.decisions.items():
@@ -145,7 +147,16 @@ def _carried(trial: BaseTrial, decision: Decision) -> Choice:
 
 def _suggest(trial: BaseTrial, decision: Decision) -> Choice:
     if decision.choices is not None:
-        return trial.suggest_categorical(decision.label, decision.choices)  # type: ignore[return-value]
+        try:
+            return trial.suggest_categorical(decision.label, decision.choices)  # type: ignore[return-value]
+        except ValueError as error:
+            if "does not support dynamic value space" not in str(error):
+                raise
+            raise UnsupportedSpaceError(
+                f"earlier trials of the study had other choices at {decision.label!r} than "
+                f"{list(decision.choices)}, and Optuna lets them not be changed in one study; "
+                "go on in grown_study(study, space, study_name=...), which holds those trials"
+            ) from error
     if decision.integer:
         low, high = int(decision.low), int(decision.high)
         return trial.suggest_int(decision.label, low, high, log=decision.log)

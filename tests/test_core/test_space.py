@@ -254,3 +254,13 @@ def test_clauses_that_forbid_everything_are_reported():
                 return
     with pytest.raises(UnsupportedSpaceError, match="forbidden clauses"):
         SearchSpace(space).sample(np.random.default_rng(0))
+
+
+def test_recall_reads_what_was_found_before_the_space_grew():
+    space = SearchSpace(ConfigurationSpace({"op": ["conv", "pool", "skip"], "new": ["no", "yes"]}))
+    assert space.recall({"op": "pool"}) == Architecture({"op": "pool", "new": "no"})
+    today = Architecture({"op": "skip", "new": "yes"})
+    assert space.recall(today) is today
+    for foreign in ({}, {"op": "gone"}, {"op": "pool", "other": 1}):
+        with pytest.raises(ArchitectureError):
+            space.recall(foreign)

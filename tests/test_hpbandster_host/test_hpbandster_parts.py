@@ -148,6 +148,17 @@ def test_proposals_are_numbered_over_the_whole_study(space):
     assert Architecture(resumed.get_config(1)[0]) == direct.ask(3)
 
 
+def test_an_earlier_result_may_be_of_a_smaller_space():
+    today = ConfigurationSpace({"op": ["conv", "pool", "skip"]})
+    today.add(ConfigurationSpace({"op2": ["absent", "conv"]})["op2"])
+    generator = ArchitectureConfigGenerator(Told(SearchSpace(today)))
+    generator.new_result(job({"op": "pool"}, loss=0.5, id=(-1, 0, 0)))
+    told = [dict(o.architecture) for o in generator.strategy.told]
+    assert told == [{"op": "pool", "op2": "absent"}]
+    with pytest.raises(ArchitectureError, match="lacks a choice at 'op2'"):
+        generator.new_result(job({"op": "pool"}, loss=0.5, id=(0, 0, 1)))
+
+
 def test_bad_generators_say_why(space):
     other = SearchSpace(ConfigurationSpace({"op": ["a", "b"]}), name="other")
     with pytest.raises(UnsupportedSpaceError, match="pass space="):

@@ -257,6 +257,26 @@ def test_history_from_the_export_of_another_experiment(tmp_path):
     assert second.history == first.history
 
 
+def test_results_of_a_space_that_has_grown_since(tmp_path, caplog):
+    before = SearchSpace(ConfigurationSpace({"op": ["conv", "pool"], "n": (1, 9)}))
+    experiment = Experiment(tmp_path / "old", before)
+    first = started(before)
+    drive(first, 4, experiment)
+    rows = report(str(experiment.directory))
+    today = ConfigurationSpace({"op": ["conv", "pool", "skip"], "n": (1, 12)})
+    today.add(ConfigurationSpace({"op2": ["absent", "conv"]})["op2"])
+    grown = started(SearchSpace(today))
+    grown.import_data(rows)
+    assert [dict(o.architecture) for o in grown.history] == [
+        {**o.architecture, "op2": "absent"} for o in first.history
+    ]
+    assert [o.score for o in grown.history] == [o.score for o in first.history]
+    shrunk = started(SearchSpace(ConfigurationSpace({"op": ["skip", "identity"], "n": (1, 9)})))
+    shrunk.import_data(rows)
+    assert not shrunk.history
+    assert "another space" in caplog.text
+
+
 @pytest.mark.parametrize("cut", [1, 3, 7])
 def test_resume_goes_on_as_if_never_stopped(tmp_path, monkeypatch, cut):
     unbroken = started()

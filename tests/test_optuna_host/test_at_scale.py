@@ -13,7 +13,14 @@ from optuna.trial import TrialState
 
 from benchmarks import postgres
 from benchmarks.kill9_optuna import make_space, value_of
-from benchmarks.scale_optuna import check, open_storage, proxied, retry_failed_trial, search
+from benchmarks.scale_optuna import (
+    GRACE_S,
+    check,
+    open_storage,
+    proxied,
+    retry_failed_trial,
+    search,
+)
 from nas_plugins.optuna import RandomArchitectureSampler, suggest
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -116,7 +123,7 @@ def test_a_lost_number_is_free_when_nobody_repeats_the_trial(
     study = study_in(open_storage(f"sqlite:///{tmp_path}/study.db"))
     lost_trial(study)
     assert number_of(study, study.ask()) == 1
-    later = time.monotonic() + 5  # the grace period is 2 s
+    later = time.monotonic() + 2 * GRACE_S + 1
     monkeypatch.setattr("nas_plugins.optuna.history.time.monotonic", lambda: later)
     assert number_of(study, study.ask()) == 0
 

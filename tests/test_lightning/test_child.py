@@ -15,6 +15,8 @@ from lightning_modules import ChildClassifier, DataError, DigitsDataModule
 from nas_plugins import Architecture, ArchitectureError, SearchSpace
 from nas_plugins.operations import DropPath
 from nas_plugins.rebuild import CheckpointError
+from nas_plugins.spaces.nasnet import TINY as NASNET_TINY
+from nas_plugins.spaces.nasnet import nasnet
 
 
 def trainer(**options) -> pl.Trainer:
@@ -116,6 +118,23 @@ def test_drop_path_grows_linearly(digits):
     own = trainer(max_epochs=4, limit_train_batches=1, limit_val_batches=0, callbacks=[Note()])
     own.fit(child, datamodule=digits.prepared_for())
     assert seen == pytest.approx([0.0, 0.05, 0.1, 0.15])
+
+
+def test_scheduled_drop_path_of_nasnet(digits):
+    """Zoph et al. 2018: every path of a cell, with a probability that grows linearly."""
+    space = nasnet(**{**NASNET_TINY, "in_channels": 1})
+    wish = {label: "conv_1x1" for label in space.decisions if label.endswith("/operation")}
+    child = ChildClassifier(space, space.complete(wish), drop_path_probability=0.4)
+    paths, seen = [m for m in child.modules() if isinstance(m, DropPath)], []
+
+    class Note(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append({path.probability for path in paths})
+
+    own = trainer(max_epochs=2, limit_train_batches=1, limit_val_batches=0, callbacks=[Note()])
+    own.fit(child, datamodule=digits.prepared_for())
+    assert len(paths) == 3 * 2 * 2  # cells, blocks, sides
+    assert seen == [{0.0}, {0.2}]
 
 
 def test_wrong_images_are_refused_before_training(space, architecture, digits):

@@ -2,8 +2,9 @@
 
 Mixtures (DARTS, path dropout): ``published`` is the paper read plainly
 (:mod:`benchmarks.plain_darts`), ``naive``, ``fused`` and ``low_memory`` are the executions of
-a supernet. A step of DARTS is one on the architecture and one on the weights; ``times`` and
-``memory`` are shares of the first row's of the same system.
+a supernet, and ``nni`` with ``--nni`` is NNI 3.0's own strategy on its own network. A step of
+DARTS is one on the architecture and one on the weights; ``times`` and ``memory`` are shares of
+the first row's of the same system.
 
 Single paths (ENAS, ProxylessNAS, one-shot): a step is one on the weights, sampling included,
 or where the name says so one on the architecture. ``child`` is the very same path, built and
@@ -15,7 +16,7 @@ peak of resident memory less that after the imports. ``cpu_s`` is processor time
 thread it is the better figure on a machine that others use too.
 
     python -m benchmarks.supernet_step --json FILE            # the papers' sizes, 25 minutes,
-                                                              # 11 GB
+                                                              # 13 GB
     python -m benchmarks.supernet_step --quick --json FILE    # within 45 s
 """
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import multiprocessing
 import resource
 import statistics
@@ -241,6 +243,8 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     if job["task"] == "turns":
         return taking_turns(job)
+    if job["variant"] == "nni":
+        return with_nni(job)
     at_start = resident_mb()
     if job["system"] in MIXTURES:
         step, idle_mb = searching(job), float  # nothing is idle
@@ -252,6 +256,18 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
         "cpu_s": [cpu for _, cpu in times],
         "peak_mb": peak_mb() - at_start,
         "idle_mb": idle_mb(),
+    }
+
+
+def with_nni(job: Mapping[str, Any]) -> dict[str, Any]:
+    from benchmarks.nni_darts import step_times  # heavy, and an extra
+
+    at_start = resident_mb()
+    times = step_times(job["network"], job["warmup"] + job["steps"])[job["warmup"] :]
+    return {
+        "step_s": [clock for clock, _ in times],
+        "cpu_s": [cpu for _, cpu in times],
+        "peak_mb": peak_mb() - at_start,
     }
 
 
@@ -372,6 +388,8 @@ def main() -> None:
         else:
             job |= {"warmup": 1, "steps": arguments.steps or (3 if arguments.quick else 7)}
             rows += measure_single_path(job)
+        if arguments.json is not None:  # what there is, should the rest be interrupted
+            arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     report(rows, arguments.json)
 
 

@@ -74,6 +74,12 @@ def test_what_is_no_genome_is_refused(text, words):
         space_of().validate({GENOME: text})
 
 
+def test_spaces_are_equal_when_their_genomes_are():
+    assert space_of() == space_of()
+    assert space_of() != space_of(recurrent=True)
+    assert space_of() != space_of(outputs=2)
+
+
 def test_a_cycle_belongs_to_recurrent_spaces_alone():
     cyclic = {GENOME: genome_of((0, 0, 3, 1.0), (1, 3, 3, 1.0)).to_json()}
     space_of(recurrent=True).validate(cyclic)

@@ -95,7 +95,11 @@ class GenomeSpace(SearchSpace):
             outputs,
             [Gene(0, i, inputs + 1 + j, 0.0) for i in range(inputs + 1) for j in range(outputs)],
         ).to_json()
-        super().__init__(ConfigurationSpace({GENOME: Constant(GENOME, default)}), name="neat")
+        super().__init__(
+            ConfigurationSpace({GENOME: Constant(GENOME, default)}),
+            options={"inputs": inputs, "outputs": outputs, "recurrent": recurrent},
+            name="neat",
+        )
         self._decisions = {
             GENOME: GenomeDecision(
                 label=GENOME,

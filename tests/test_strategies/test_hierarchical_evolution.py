@@ -5,6 +5,7 @@ import pytest
 from ConfigSpace import ConfigurationSpace
 
 from nas_plugins import SearchSpace
+from nas_plugins.spaces import load
 from nas_plugins.strategies import HierarchicalEvolution
 from nas_plugins.strategies.hierarchical_evolution import level_by_level
 from nas_plugins.testing.strategies import toy_space
@@ -50,6 +51,15 @@ def test_a_mutation_draws_level_motif_node_and_node_before_it():
         assert counts[f"level2/{motif}/2<-0"] == pytest.approx(250, abs=60)
         assert counts[f"level2/{motif}/2<-1"] == pytest.approx(250, abs=60)
     assert counts["level3/1<-0"] == pytest.approx(2000, abs=130)
+
+
+def test_the_published_space_is_mutated_as_published():
+    labels = tuple(load("hierarchical").decisions)
+    odds = dict(zip(labels, level_by_level(labels), strict=True))
+    assert len(odds) == 6 * 6 + 10
+    assert odds["level3/1<-0"] == pytest.approx(1 / 2 / 4)
+    assert odds["level3/4<-2"] == pytest.approx(1 / 2 / 4 / 4)
+    assert odds["level2/motif6/3<-0"] == pytest.approx(1 / 2 / 6 / 3 / 3)
 
 
 def test_a_label_that_begins_another_is_a_branch_of_its_own():

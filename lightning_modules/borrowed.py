@@ -69,9 +69,13 @@ class BorrowedStep:
         self._metrics = [(*at, copy.deepcopy(at[2])) for at in _metrics_of(pl_module)]
 
     def __call__(self, batch: Any) -> Tensor:
-        arguments = (batch, self.batch_idx) if self._takes_index else (batch,)
         with self._trainer.precision_plugin.train_step_context():
-            output = self._module.training_step(*arguments)
+            return self.precise(batch)
+
+    def precise(self, batch: Any) -> Tensor:
+        """The loss in the weights' own precision, without autocast."""
+        arguments = (batch, self.batch_idx) if self._takes_index else (batch,)
+        output = self._module.training_step(*arguments)
         loss = output.get("loss") if isinstance(output, Mapping) else output
         if not isinstance(loss, Tensor):
             raise LossError(

@@ -20,7 +20,11 @@ Batch = Any
 """Whatever the user's data loader yields."""
 
 Loss = Callable[[Batch], Tensor]
-"""Runs the supernet on a batch, with its gates as they stand, and returns the scalar loss."""
+"""Runs the supernet on a batch, with its gates as they stand, and returns the scalar loss.
+
+One that computes in reduced precision may have a method ``precise``, which does not: differences
+of small steps would be lost in the rounding.
+"""
 
 Reward = Callable[[Batch], "float | Tensor"]
 """Runs the supernet on a batch, with its gates as they stand; higher is better (accuracy)."""

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from nas_plugins import Architecture, SearchSpace
 from nas_plugins.cli import OptionError
 from nas_plugins.cli.commands import space_of
-from nas_plugins.estimators.latency import Conditions, latency_of, measure_table
+from nas_plugins.estimators.latency import Conditions, latency_of
+from nas_plugins.estimators.latency_profile import measure_table
 from nas_plugins.estimators.latency_table import Agreement, LatencyTable, fit_table
 
 __all__ = ["latency"]

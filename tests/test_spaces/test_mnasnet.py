@@ -6,7 +6,8 @@ from torch import nn
 
 from nas_plugins import UnsupportedSpaceError
 from nas_plugins.estimators.cost import cost_of
-from nas_plugins.estimators.latency import Conditions, measure_table
+from nas_plugins.estimators.latency import Conditions
+from nas_plugins.estimators.latency_profile import measure_table
 from nas_plugins.mutators import ProxylessNAS
 from nas_plugins.operations import MBConv, PoolBN, SqueezeExcite
 from nas_plugins.spaces.mnasnet import (

@@ -14,6 +14,7 @@ SEED = 11
 NUM_TRIALS = 40
 OPTIONS = {"population_size": 8, "sample_size": 3}
 SAMPLERS = {
+    "predictor": "PredictorSampler",
     "regularized_evolution": "RegularizedEvolutionSampler",
     "supernet_prior": "SupernetSampler",
 }
@@ -78,6 +79,13 @@ def through_hpbandster(space, name="regularized_evolution", options=OPTIONS):
 def test_same_sequence(host):
     space = conditional_space()
     assert host(space) == through_nothing(space)
+
+
+@pytest.mark.parametrize("host", [through_optuna, through_nni, through_hpbandster])
+def test_same_sequence_of_a_model(host):
+    """Its matrix products may differ in the last bits."""
+    space, options = conditional_space(), {"num_candidates": 50}
+    assert host(space, "predictor", options) == through_nothing(space, "predictor", options)
 
 
 def prior_file(space, path):

@@ -50,4 +50,6 @@ class Sharing:
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """What convolutions of a tensor are cast to at present; ``None`` without autocast."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)

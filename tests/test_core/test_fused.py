@@ -544,6 +544,13 @@ def test_without_gradients(mode):
         torch.testing.assert_close(fused(images()), naive(images()))
 
 
+def test_shapes_alone():
+    with torch.device("meta"):
+        supernet = made("nas_bench_201", "fused")
+        out = supernet(torch.empty(2, 3, 8, 8, dtype=torch.float64))
+    assert out.shape == (2, 10)
+
+
 def test_one_value_per_channel_is_refused():
     for supernet in mixed(cell_candidates()):
         softmax(supernet)

@@ -57,9 +57,9 @@ class HyperWeights(nn.Module):
 class HyperTraining(pl.LightningModule):
     """Trains a classifier and its regularisation at once, in one run.
 
-    Lorraine & Duvenaud 2018, arXiv:1802.09419, algorithm 2: a hypernetwork learns the weights that
-    are best for hyper-parameters around the present ones, by the training loss; the
-    hyper-parameters descend the validation loss through it. Hyper-parameters whose gradient
+    Lorraine & Duvenaud 2018, arXiv:1802.09419, the joint algorithm: a hypernetwork learns the
+    weights that are best for hyper-parameters around the present ones, by the training loss;
+    the hyper-parameters descend the validation loss through it. Hyper-parameters whose gradient
     no loss has, dropout and cutout, are learned as well: the hypernetwork tells how weights
     answer to them.
 
@@ -85,7 +85,8 @@ class HyperTraining(pl.LightningModule):
         seed: Of what is sampled.
 
     Raises:
-        ValueError: An unknown hyper-parameter, or bounds out of range.
+        ValueError: An unknown hyper-parameter, bounds out of range, dropout without a
+            ``nn.Dropout``; when the Trainer starts: it has several processes.
         DataError: When the Trainer starts: there is no validation data.
 
     Example:
@@ -116,6 +117,9 @@ class HyperTraining(pl.LightningModule):
                 f"hyperparameters are {dict(hyperparameters)} and start {start}; expected at "
                 "least one, and a share in (0, 1)"
             )
+        has_dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
+        if "dropout" in self.bounds and not has_dropout:
+            raise ValueError("dropout is to be learned, and the network has no nn.Dropout")
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.position = nn.Parameter(torch.full((len(self.bounds),), math.log(start / (1 - start))))
         self.weights = HyperWeights(network, self.position.detach())
@@ -139,6 +143,7 @@ class HyperTraining(pl.LightningModule):
     def trained_network(self) -> nn.Module:
         """The network by itself, with the weights for the present hyper-parameters."""
         network = copy.deepcopy(self.network).requires_grad_(True)
+        _set_dropout(network, self.values())
         with torch.no_grad():
             network.load_state_dict(self.weights(self.position), strict=False)
         return network
@@ -155,6 +160,10 @@ class HyperTraining(pl.LightningModule):
         ]
 
     def on_train_start(self) -> None:
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                f"HyperTraining runs in one process, and the Trainer has {self.trainer.world_size}"
+            )
         loader = validation_of_search(self.trainer, self)
         if loader is None:
             raise DataError(
@@ -188,9 +197,7 @@ class HyperTraining(pl.LightningModule):
         noise = torch.randn(len(self.bounds), generator=self._generator).to(self.position)
         position = self.position.detach() + self.spread * noise
         values = self.values(position)
-        for module in self.network.modules():
-            if isinstance(module, nn.Dropout) and "dropout" in values:
-                module.p = values["dropout"]
+        _set_dropout(self.network, values)
         if values.get("cutout", 0.0) > 0:
             cut = Augmentation(cutout=values["cutout"])
             inputs = cut(inputs, self._generator, inputs.new_zeros(1, 1, 1))
@@ -233,6 +240,12 @@ def _checked(name: str, bounds: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= low < high < most:
         raise ValueError(f"bounds of {name} are {bounds}; expected 0 <= low < high < {most}")
     return low, high
+
+
+def _set_dropout(network: nn.Module, values: Mapping[str, float]) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Dropout) and "dropout" in values:
+            module.p = values["dropout"]
 
 
 def _value(low: float, high: float, share: float) -> float:

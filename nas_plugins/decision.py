@@ -118,6 +118,15 @@ class Decision:
         """Whether choices are text that no list and no range describes; hosts pass it through."""
         return False
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether neighbouring choices are alike: a range, ordered choices, or numbers."""
+        return (
+            self.choices is None
+            or self.ordered
+            or all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in self.choices)
+        )
+
     def is_active(self, chosen: Mapping[str, Choice]) -> bool:
         """Whether the choices taken at earlier decisions make this one exist."""
         if self.condition is ALWAYS:
@@ -215,7 +224,12 @@ class Decision:
 
         Args:
             share: Cut to [0, 1].
+
+        Raises:
+            UnsupportedSpaceError: The decision has discrete choices.
         """
+        if self.choices is not None:
+            raise UnsupportedSpaceError(f"decision {self.label!r} is {self.describe()}, no range")
         share = min(max(share, 0.0), 1.0)
         if self.log:
             low, high = math.log(self.low), math.log(self.high)

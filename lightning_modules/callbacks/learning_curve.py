@@ -32,7 +32,9 @@ class LearningCurveStopping(pl.Callback):
         stopped: Whether this callback ended the training.
 
     Raises:
-        ValueError: The Trainer has no ``max_epochs``, or nothing logged ``monitor``.
+        ValueError: The Trainer has no ``max_epochs`` or does not validate after each epoch, or
+            nothing logged ``monitor``.
+        ScoreError: The metric is outside [0, 1].
     """
 
     def __init__(self, incumbent: float, monitor: str = "val_acc", **options: Any) -> None:
@@ -54,9 +56,18 @@ class LearningCurveStopping(pl.Callback):
             raise ValueError(
                 f"max_epochs is {trainer.max_epochs}; expected the length of a full training"
             )
-        self.curve.append(float(trainer.callback_metrics[self.monitor]))
+        if trainer.check_val_every_n_epoch != 1:
+            raise ValueError(
+                f"check_val_every_n_epoch is {trainer.check_val_every_n_epoch}; expected 1, as the "
+                "curve has a value for each epoch"
+            )
+        # Validation within an epoch is replaced by that at its end.
+        value = float(trainer.callback_metrics[self.monitor])
+        self.curve[trainer.current_epoch :] = [value]
+        if not trainer.is_last_batch:
+            return
         rule = CurveStopping(trainer.max_epochs, model=CurveModel(), **self._options)
-        stop = rule.should_stop(self.curve, self.incumbent) if trainer.is_global_zero else False
+        stop = rule.should_stop(self.curve, self.incumbent)
         self.stopped = bool(trainer.strategy.broadcast(stop))
         trainer.should_stop = trainer.should_stop or self.stopped
 

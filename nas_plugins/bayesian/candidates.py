@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 import numpy as np
 
 from nas_plugins.architecture import Architecture
+from nas_plugins.counting import count_assignments
 from nas_plugins.errors import ArchitectureError
 from nas_plugins.space import SearchSpace
 
@@ -55,7 +56,7 @@ def climb(
                 found.append(architecture)
         return found
 
-    if space.size <= _ENOUGH:
+    if count_assignments(space.decisions) <= _ENOUGH:
         found = new(space.enumerate())
         return found, evaluate(found) if found else np.zeros(0)
     found = new(space.sample(rng) for _ in range(num_random))
@@ -74,7 +75,7 @@ def _near(
 ) -> Iterable[Architecture]:
     for i in range(num if parents else 0):
         architecture = parents[i % len(parents)]
-        for _ in range(1 + rng.geometric(0.7)):
+        for _ in range(rng.geometric(0.7)):
             architecture = vary(space, architecture, rng)
         yield architecture
 
@@ -85,11 +86,13 @@ def vary(space: SearchSpace, architecture: Architecture, rng: np.random.Generato
     if not mutable:
         return architecture
     decision = space.decisions[mutable[rng.integers(len(mutable))]]
-    if decision.choices is not None or rng.random() < 0.2:
-        return space.mutate(architecture, rng)
-    share = float(decision.encode(architecture[decision.label])[1])
-    share += rng.normal() * 10 ** rng.uniform(-2.5, -0.5)
+    choice = architecture[decision.label]
+    if decision.choices is None and rng.random() < 0.8:
+        share = float(decision.encode(choice)[1])
+        other = decision.at(share + rng.normal() * 10 ** rng.uniform(-2.5, -0.5))
+    else:
+        other = decision.mutate(choice, rng)
     try:
-        return space.complete({**architecture, decision.label: decision.at(share)})
+        return space.complete({**architecture, decision.label: other})
     except ArchitectureError:  # forbidden
         return space.mutate(architecture, rng)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
+from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.cost_aware import InverseCostWeightedUtility
-from botorch.acquisition.max_value_entropy_search import qMultiFidelityMaxValueEntropy
+from botorch.acquisition.max_value_entropy_search import (
+    qMultiFidelityLowerBoundMaxValueEntropy,
+)
 from botorch.acquisition.utils import project_to_target_fidelity
 from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
@@ -20,10 +22,11 @@ from gpytorch.kernels import ConstantKernel, Kernel, LinearKernel, ScaleKernel
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.bayesian.candidates import climb
+from nas_plugins.bayesian.acquisition import seeded
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
 from nas_plugins.bayesian.inputs import Inputs
 from nas_plugins.bayesian.surrogate import fitted, kernel_of
+from nas_plugins.decision import ALWAYS
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation
@@ -44,12 +47,13 @@ class Fabolas(GaussianProcess):
     second. :meth:`recommend` is the incumbent at full data.
 
     Deviations: the information is that about the maximum's value (Takeno et al. 2020,
-    arXiv:1901.08275, in BoTorch) and not about its place, and without the time that the
+    arXiv:1901.08275, in the closed form of Moss et al. 2021, arXiv:2102.03324) and not about its
+    place, and without the time that the
     search itself takes. The power p is learned, where the paper has 2, and the two parts of
     the covariance over shares are independent (BoTorch's ``DownsamplingKernel``).
 
-    A score without seconds costs its share. In a space without such a decision, or when
-    there is no score yet, this is :class:`GaussianProcess`.
+    A score without seconds costs its share. In a space without such a decision this is
+    :class:`GaussianProcess`.
 
     Args:
         space: Where architectures come from.
@@ -60,7 +64,8 @@ class Fabolas(GaussianProcess):
         max_observations: That the processes are fitted to.
 
     Raises:
-        UnsupportedSpaceError: ``fidelity`` is not a range of numbers in (0, 1].
+        UnsupportedSpaceError: ``fidelity`` is not a range of numbers in (0, 1], or exists under
+            a condition only.
 
     Example:
         >>> shares = ConfigurationSpace(
@@ -82,11 +87,14 @@ class Fabolas(GaussianProcess):
     ) -> None:
         decision = space.decisions.get(fidelity)
         if decision is not None and not (
-            decision.choices is None and 0 < decision.low < decision.high <= 1
+            decision.choices is None
+            and 0 < decision.low < decision.high <= 1
+            and decision.condition == ALWAYS
         ):
             raise UnsupportedSpaceError(
-                f"decision {fidelity!r} is {decision.describe()}; expected a range of numbers in "
-                "(0, 1], the share of the data"
+                f"decision {fidelity!r} is {decision.describe()}, there "
+                f"{decision.describe_condition()}; expected a range of numbers in (0, 1], the "
+                "share of the data, without a condition"
             )
         self.fidelity = fidelity if decision is not None else None
         super().__init__(
@@ -113,23 +121,13 @@ class Fabolas(GaussianProcess):
     def _begin(self, number: int, rng: np.random.Generator) -> Architecture:
         return self._at(self.space.sample(rng), 2.0 ** (number % 4 - 6))
 
-    def _choose(self, rng: np.random.Generator) -> Architecture:
+    def _choose(self, rng: np.random.Generator, place: int) -> Architecture:
         if self.fidelity is None:
-            return super()._choose(rng)
+            return super()._choose(rng, place)
         somewhere = [self._at(self.space.sample(rng), 1.0) for _ in range(200)]
         seed = int(rng.integers(2**31))
         value = self._information(self.inputs.rows(somewhere), seed)
-
-        def evaluate(architectures: Sequence[Architecture]) -> np.ndarray:
-            return value(self.inputs.rows(architectures)).numpy()
-
-        best = sorted(self._scored, key=lambda o: -_first(o))[:10]
-        parents = [o.architecture for o in best]
-        known = frozenset(self._known)
-        found, values = climb(
-            self.space, evaluate, parents, known, rng, num_random=200, num_near=100, rounds=2
-        )
-        return found[int(np.argmax(np.round(values, 9)))] if found else self.space.sample(rng)
+        return self._climb(value, rng, place, num_random=200, num_near=100, rounds=2)
 
     def _at(self, architecture: Architecture, share: float) -> Architecture:
         """The same at another share of the data, as near as the space has it."""
@@ -188,9 +186,8 @@ class Fabolas(GaussianProcess):
             mean: Tensor = seconds.posterior(rows).mean
             return mean.exp()
 
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
-            function = qMultiFidelityMaxValueEntropy(
+        def make() -> AcquisitionFunction:
+            return qMultiFidelityLowerBoundMaxValueEntropy(
                 self.model,
                 candidate_set=somewhere,
                 project=lambda rows: project_to_target_fidelity(
@@ -199,16 +196,4 @@ class Fabolas(GaussianProcess):
                 cost_aware_utility=InverseCostWeightedUtility(GenericDeterministicModel(cost)),
             )
 
-        def value(rows: Tensor) -> Tensor:
-            with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.manual_seed(seed)
-                found: Tensor = function(rows[:, None, :])
-            return found
-
-        return value
-
-
-def _first(observation: Observation) -> float:
-    score = observation.score
-    return score[0] if isinstance(score, tuple) else float(score or 0.0)
+        return seeded(make, seed)

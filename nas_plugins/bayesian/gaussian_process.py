@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,17 @@ from botorch.models.model import Model
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.bayesian.acquisition import ACQUISITIONS, acquire
+from nas_plugins.bayesian.acquisition import ACQUISITIONS, acquisition, best_place
 from nas_plugins.bayesian.candidates import climb
 from nas_plugins.bayesian.inputs import Inputs
 from nas_plugins.bayesian.surrogate import fit
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 
-__all__ = ["GaussianProcess"]
+__all__ = ["GaussianProcess", "number_of"]
+
+_SOMEWHERE = 200
+"""Random architectures over which the maximum is sampled."""
 
 
 class GaussianProcess(Strategy):
@@ -34,9 +37,9 @@ class GaussianProcess(Strategy):
 
     Deviations: hyper-parameters of the kernel are those of the largest marginal likelihood
     with BoTorch's priors, where Snoek et al. integrate over them. Improvement is over the
-    best *mean* at an observed architecture, because scores are noisy. Proposals that are
-    asked for at once are told apart by their candidates being drawn anew, not by integrating
-    over what is pending.
+    best *mean* at an observed architecture, because scores are noisy. Of proposals that are
+    asked for at once each takes the next best candidate; what is pending is not integrated
+    over.
 
     Args:
         space: Where architectures come from.
@@ -44,8 +47,8 @@ class GaussianProcess(Strategy):
         acquisition: ``ei``, ``pi``, ``ucb`` or ``mes``; see
             :data:`nas_plugins.bayesian.acquisition.ACQUISITIONS`.
         num_initial: Random proposals, until so many have a score.
-        max_observations: That the process is fitted to: the latest half of it, and the best.
-            A fit to 400 takes seconds.
+        max_observations: That the process is fitted to; if there are more, half are the
+            latest, the rest the best of the others. A fit to 400 takes seconds.
 
     Raises:
         ValueError: An option out of its range.
@@ -97,33 +100,40 @@ class GaussianProcess(Strategy):
             self._scored.append(observation)
             self._model = None
 
+    def _draw(self, number: int, attempt: int) -> Architecture:
+        if not self.has_model:
+            return self._begin(number, np.random.default_rng((self.seed, number, attempt)))
+        # All that are asked for with one history look at the same candidates.
+        rng = np.random.default_rng((self.seed, self.num_told))
+        return self._choose(rng, max(0, number - self.num_told) + attempt)
+
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
-        return self._choose(rng) if self.has_model else self._begin(number, rng)
+        raise NotImplementedError("see _draw, which knows the attempt as well")
 
     def _begin(self, number: int, rng: np.random.Generator) -> Architecture:
         """What is proposed before there is a model."""
         return self.space.sample(rng)
 
-    def _choose(self, rng: np.random.Generator) -> Architecture:
-        """What the model proposes."""
-        found, values = self._candidates(rng)
-        if not found:  # everything was evaluated
-            return self.space.sample(rng)
-        # Last bits, which differ from machine to machine, do not count.
-        return found[int(np.argmax(np.round(values, 9)))]
-
-    def _candidates(self, rng: np.random.Generator) -> tuple[list[Architecture], np.ndarray]:
-        """Architectures that were not evaluated, and the acquisition function's values."""
-        model, incumbent = self.model, self.incumbent
+    def _choose(self, rng: np.random.Generator, place: int) -> Architecture:
+        """What the model proposes: its best candidate, or the one in a later place."""
+        somewhere = self.inputs.rows(self.space.sample(rng) for _ in range(_SOMEWHERE))
         seed = int(rng.integers(2**31))
+        value = acquisition(self.acquisition, self.model, self.incumbent, somewhere, seed)
+        return self._climb(value, rng, place)
+
+    def _climb(
+        self, value: Callable[[Tensor], Tensor], rng: np.random.Generator, place: int, **sizes: int
+    ) -> Architecture:
+        """The candidate in a place by a function of rows; at random if there is nothing new."""
 
         def evaluate(architectures: Sequence[Architecture]) -> np.ndarray:
-            rows = self.inputs.rows(architectures)
-            return acquire(self.acquisition, model, incumbent, rows, seed).numpy()
+            return value(self.inputs.rows(architectures)).numpy()
 
-        best = sorted(self._used(), key=lambda o: -_number(o))[:10]
+        best = sorted(self._used(), key=lambda o: -number_of(o))[:10]
         parents = [observation.architecture for observation in best]
-        return climb(self.space, evaluate, parents, frozenset(self._known), rng)
+        known = frozenset(self._known)
+        found, values = climb(self.space, evaluate, parents, known, rng, **sizes)
+        return found[best_place(values, place)] if found else self.space.sample(rng)
 
     # -- the model ----------------------------------------------------------------------
 
@@ -133,7 +143,7 @@ class GaussianProcess(Strategy):
         if self._model is None:
             used = self._used()
             rows = self.inputs.rows(o.architecture for o in used)
-            scores = torch.tensor([_number(o) for o in used], dtype=torch.float64)
+            scores = torch.tensor([number_of(o) for o in used], dtype=torch.float64)
             self._model = self._fit(rows, scores)
         return self._model
 
@@ -169,11 +179,12 @@ class GaussianProcess(Strategy):
         if len(used) <= self.max_observations:
             return used
         half = self.max_observations // 2
-        older = sorted(used[:-half], key=lambda o: -_number(o))
+        older = sorted(used[:-half], key=lambda o: -number_of(o))
         return older[: self.max_observations - half] + used[-half:]
 
 
-def _number(observation: Observation) -> float:
+def number_of(observation: Observation) -> float:
+    """The score, or the first of several."""
     score = observation.score
     assert score is not None
     return score[0] if isinstance(score, tuple) else score

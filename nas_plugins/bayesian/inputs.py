@@ -62,7 +62,7 @@ class Inputs:
         if decision.verb == "inputs" and "edges" in decision.meta:
             for edge in decision.meta["edges"]:
                 self._add_category(_connects(label, str(edge)))
-        elif _is_ordered(decision):
+        elif decision.is_ordered:
             self._columns.append(_position(decision))
             if decision.condition != ALWAYS:
                 self._add_category(lambda architecture: float(label in architecture))
@@ -73,15 +73,6 @@ class Inputs:
     def _add_category(self, column: Column) -> None:
         self.categorical.append(len(self._columns))
         self._columns.append(column)
-
-
-def _is_ordered(decision: Decision) -> bool:
-    if decision.choices is None or decision.ordered:
-        return True
-    return len(decision.choices) > 2 and all(
-        isinstance(choice, (int, float)) and not isinstance(choice, bool)
-        for choice in decision.choices
-    )
 
 
 def _position(decision: Decision) -> Column:

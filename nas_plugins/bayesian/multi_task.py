@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Union
 
@@ -60,12 +62,12 @@ class MultiTask(GaussianProcess):
         space: SearchSpace,
         *,
         seed: int = 0,
-        tasks: Sequence[Union[str, Task]] = (),
+        tasks: Sequence[Union[str, Path, Task]] = (),
         acquisition: str = "ei",
         num_initial: int = 3,
         max_observations: int = 200,
     ) -> None:
-        loaded = [_read(task) if isinstance(task, str) else task for task in tasks]
+        loaded = [_read(task) if isinstance(task, (str, Path)) else task for task in tasks]
         self._tasks = [
             sorted(((space.complete(a), float(score)) for a, score in task), key=lambda p: -p[1])
             for task in loaded
@@ -82,8 +84,9 @@ class MultiTask(GaussianProcess):
     def _begin(self, number: int, rng: np.random.Generator) -> Architecture:
         if not self._tasks:
             return self.space.sample(rng)
-        task = self._tasks[number % len(self._tasks)]
-        return task[number // len(self._tasks) % len(task)][0]
+        in_turn = (a for level in zip_longest(*self._tasks) for a, _ in filter(None, level))
+        new = dict.fromkeys(in_turn)
+        return list(new)[number % len(new)]
 
     def _fit(self, rows: Tensor, scores: Tensor) -> Model:
         if not self._tasks:
@@ -94,8 +97,10 @@ class MultiTask(GaussianProcess):
             values = torch.tensor([score for _, score in used], dtype=torch.float64)
             parts.append((self.inputs.rows(a for a, _ in used), values))
         x = torch.cat([_with_task(of, number) for number, (of, _) in enumerate(parts)])
-        # The study's own scale is kept aside: what the model speaks of is standardised.
+        # Each task has its own scale; the model speaks in that of the study.
+        scale, middle = scores.std(unbiased=False), scores.mean()
         y = torch.cat([_standardised(values) for _, values in parts])
+        y = middle + (scale if scale > 0 else 1.0) * y
 
         def make() -> MultiTaskGP:
             kernel = kernel_of(range(self.inputs.size), self.inputs.categorical).to(x)
@@ -113,10 +118,13 @@ def write_task(pairs: Task, path: str | Path) -> None:
     Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _read(path: str) -> Task:
+def _read(path: str | Path) -> Task:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [(Architecture(choices), float(score)) for choices, score in content]
+        pairs = [(Architecture(choices), float(score)) for choices, score in content]
+        if not all(math.isfinite(score) for _, score in pairs):
+            raise ValueError("a score is not finite")
+        return pairs
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise TaskError(
             f"{path} cannot be read as an earlier study: {error}; expected the JSON that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nas_plugins.architecture import Architecture, Choice
-from nas_plugins.bayesian.acquisition import acquire
-from nas_plugins.bayesian.gaussian_process import GaussianProcess
-from nas_plugins.errors import UnsupportedSpaceError
+from nas_plugins.bayesian.acquisition import acquisition
+from nas_plugins.bayesian.gaussian_process import GaussianProcess, number_of
+from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
 from nas_plugins.strategies.base import Observation
 
 __all__ = ["draw_beliefs"]
@@ -36,7 +37,8 @@ def draw_beliefs(
     are drawn at their place in the slice, so that they need not lie on the mean.
 
     Args:
-        strategy: What is told the history for this; left in its last state.
+        strategy: What would be told the history; left as it is. FABOLAS, which has more than one
+            model, cannot be drawn.
         history: Observations in order of completion.
         labels: One decision or two, each a number, or choices in an order.
         path: The ending chooses the format: ``.png``, ``.svg``, ``.pdf`` ….
@@ -45,17 +47,21 @@ def draw_beliefs(
         points: Along each axis.
 
     Raises:
-        UnsupportedSpaceError: A label is no decision of the space, or not active there.
+        UnsupportedSpaceError: A label is no decision of the space, or not active there; or the
+            slice goes through what is forbidden.
         ValueError: A moment at which there is no model yet, or not one or two labels.
     """
     names = [labels] if isinstance(labels, str) else list(labels)
     if len(names) not in (1, 2):
         raise ValueError(f"labels are {names}; expected one or two")
-    moments = list(after or _moments(strategy, len(history)))
-    scored = [o for o in history if isinstance(o.score, float)]
+    if any(isinstance(o.score, tuple) for o in history):
+        raise ValueError("scores are of several objectives; expected one score each")
+    scored = [o for o in history if o.score is not None]
     if not scored:
         raise ValueError("nothing in the history has a score; there is no model to draw")
-    best = max(scored, key=lambda o: o.score).architecture  # type: ignore[arg-type, return-value]
+    strategy = copy.deepcopy(strategy)
+    moments = list(after or _moments(strategy, history))
+    best = max(scored, key=number_of).architecture
     axes_values = [_values(strategy, name, points) for name in names]
     slice_ = _slice(strategy, names, axes_values, {**best, **(at or {})})
     panels = []
@@ -73,8 +79,10 @@ Belief = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Mean, deviation and acquisition."""
 
 
-def _moments(strategy: GaussianProcess, last: int) -> list[int]:
-    first = min(strategy.num_initial, last)
+def _moments(strategy: GaussianProcess, history: Sequence[Observation]) -> list[int]:
+    """The first with a model, the middle, and the last."""
+    scored = [i + 1 for i, o in enumerate(history) if o.score is not None]
+    first, last = scored[min(strategy.num_initial, len(scored)) - 1], len(history)
     return sorted({first, (first + last) // 2, last})
 
 
@@ -98,7 +106,10 @@ def _slice(
     found = []
     for place in grid.reshape(-1, len(names)):
         changed = {name: values[i][place[i]] for i, name in enumerate(names)}
-        architecture = strategy.space.complete({**at, **changed})
+        try:
+            architecture = strategy.space.complete({**at, **changed})
+        except ArchitectureError as error:
+            raise UnsupportedSpaceError(f"the slice cannot be drawn: {error}") from error
         missing = [name for name in names if name not in architecture]
         if missing:
             raise UnsupportedSpaceError(
@@ -116,7 +127,8 @@ def _believe(strategy: GaussianProcess, slice_: Sequence[Architecture], moment: 
         )
     mean, deviation = strategy.predict(slice_)
     rows = strategy.inputs.rows(slice_)
-    gain = acquire(strategy.acquisition, strategy.model, strategy.incumbent, rows, seed=0)
+    value = acquisition(strategy.acquisition, strategy.model, strategy.incumbent, rows, seed=0)
+    gain = value(rows)
     logarithmic = strategy.acquisition in ("ei", "pi")
     return mean, deviation, np.exp(gain.numpy()) if logarithmic else gain.numpy()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.bayesian.acquisition import acquire
+from nas_plugins.bayesian.acquisition import acquisition
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
 from nas_plugins.space import SearchSpace
 
@@ -18,8 +18,9 @@ class ProportionalImprovement(GaussianProcess):
     Bertrand, Ardon, Perrot & Bloch 2017, "Hyperparameter optimization of deep neural networks:
     combining Hyperband with Bayesian model selection": under Hyperband's brackets a whole
     batch is drawn from the model at once, so that it is spread over what is promising and
-    not gathered at the maximum. It is used below a host's brackets (Optuna's
-    ``HyperbandPruner``, HpBandSter's with ``optimizer="architecture"``).
+    not gathered at the maximum. It is used below a host's brackets: HpBandSter's with
+    ``optimizer="architecture"``, or Optuna's ``HyperbandPruner``, where the model learns from
+    the trials that were not pruned.
 
     Deviations: the continuous density is taken at ``num_candidates`` draws from the space's
     prior, whose expected improvements are normalised to sum to one. Scores of several budgets
@@ -49,8 +50,14 @@ class ProportionalImprovement(GaussianProcess):
             space, seed=seed, num_initial=num_initial, max_observations=max_observations
         )
 
-    def _choose(self, rng: np.random.Generator) -> Architecture:
+    def _draw(self, number: int, attempt: int) -> Architecture:
+        rng = np.random.default_rng((self.seed, number, attempt))  # each draws for itself
+        return self._choose(rng, 0) if self.has_model else self._begin(number, rng)
+
+    def _choose(self, rng: np.random.Generator, place: int) -> Architecture:
         drawn = [self.space.sample(rng) for _ in range(self.num_candidates)]
-        logarithms = acquire("ei", self.model, self.incumbent, self.inputs.rows(drawn), 0).numpy()
-        shares = np.exp(logarithms - logarithms.max())
-        return drawn[np.searchsorted(np.cumsum(shares / shares.sum()), rng.random() * 0.999999)]
+        rows = self.inputs.rows(drawn)
+        logarithms = acquisition("ei", self.model, self.incumbent, rows, 0)(rows).numpy()
+        shares = np.exp(np.round(logarithms - logarithms.max(), 6))
+        ends = np.cumsum(shares) / shares.sum()
+        return drawn[min(int(np.searchsorted(ends, rng.random())), len(drawn) - 1)]

@@ -12,7 +12,7 @@ from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.models.kernels import CategoricalKernel
 from botorch.models.transforms import Standardize
-from gpytorch.kernels import Kernel, MaternKernel, ScaleKernel
+from gpytorch.kernels import ConstantKernel, Kernel, MaternKernel, ScaleKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.models import ExactGP
 from gpytorch.priors import LogNormalPrior
@@ -60,6 +60,10 @@ def fitted(make: Callable[[], M]) -> M:
             fit_gpytorch_mll(likelihood, optimizer_kwargs=options, max_attempts=1)
         except ModelFittingError:
             pass
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # Where the search for them ends depends on last bits, which differ by machine.
+                parameter.copy_(parameter.round(decimals=2))
     model.eval()
     return model
 
@@ -73,6 +77,8 @@ def kernel_of(columns: Sequence[int], categorical: Sequence[int]) -> Kernel:
     ordered = [i for i in columns if i not in categorical]
     others = [i for i in columns if i in categorical]
     kernels = [make(of) for make, of in ((_matern, ordered), (_hamming, others)) if of]
+    if not kernels:
+        return ConstantKernel()
     return kernels[0] if len(kernels) == 1 else kernels[0] * kernels[1]
 
 

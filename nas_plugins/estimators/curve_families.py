@@ -1,7 +1,8 @@
 """Parametric families of learning curves, and their fits by least squares.
 
 Domhan, Springenberg & Hutter 2015, "Speeding up automatic hyperparameter optimization of deep
-neural networks by extrapolation of learning curves", IJCAI, table 1.
+neural networks by extrapolation of learning curves", IJCAI, table 1. Of ``ilog2`` the logarithm is
+that of ``x + 1``, which the first epoch has.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def best_fit(family: Family, epochs: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+def best_fit(
+    family: Family, epochs: np.ndarray, values: np.ndarray, horizon: float
+) -> np.ndarray | None:
     """Parameters of least squares, ``None`` where the family does not take to the curve.
 
     Args:
         family: The formula.
         epochs: Shape ``(epochs,)``.
         values: Shape ``(epochs,)``.
+        horizon: Where the fit has to be a number, too.
     """
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
@@ -64,6 +68,6 @@ def best_fit(family: Family, epochs: np.ndarray, values: np.ndarray) -> np.ndarr
 
     with np.errstate(all="ignore"):
         solution = least_squares(residuals, family.start, max_nfev=500)
-        fitted = family.curve(epochs, *solution.x)
+        fitted = family.curve(np.append(epochs, horizon), *solution.x)
     usable = np.isfinite(fitted).all() and np.isfinite(solution.x).all()
     return solution.x if usable else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nas_plugins.estimators.learning_curve import CurveModel
@@ -56,12 +57,15 @@ class CurveStopping:
         """Whether the training that gave these values should end.
 
         Args:
-            values: After each epoch so far, higher is better.
+            values: After each epoch so far, higher is better; one that is not finite ends the
+                training at once.
             incumbent: The best full training so far, ``None`` if there is none.
 
         Raises:
             ScoreError: A value is outside the model's bounds.
         """
+        if not all(math.isfinite(value) for value in values):
+            return True
         ahead = len(values) - self.min_epochs
         if incumbent is None or ahead < 0 or ahead % self.interval:
             return False

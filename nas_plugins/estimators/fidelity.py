@@ -19,10 +19,12 @@ class Agreement:
 
     Attributes:
         num: Architectures.
-        kendall_tau: From -1 to 1; 0 is no better than chance.
+        kendall_tau: From -1 to 1; 0 is no better than chance, and stands where either score is
+            constant.
         kendall_interval: Where it lies, by the confidence asked for.
         top: How many of the best were compared.
-        top_overlap: Share of the best by the full score among the best by the cheap one.
+        top_overlap: Share of the best by the full score among the best by the cheap one;
+            of equal scores each is among the best with the same chance.
         top_interval: Where that lies.
     """
 
@@ -93,7 +95,7 @@ def agreement(
 
     def interval(statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
         found = [statistic(first[draw], second[draw]) for draw in draws]
-        low, high = np.nanpercentile(found, tails)
+        low, high = np.percentile(found, tails)
         return float(low), float(high)
 
     return Agreement(
@@ -107,13 +109,21 @@ def agreement(
 
 
 def agreement_by_epoch(
-    curves: Sequence[Sequence[float]], **options: object
+    curves: Sequence[Sequence[float]],
+    *,
+    top: int | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 500,
+    seed: int = 0,
 ) -> dict[int, Agreement]:
     """How well the score after each epoch foretells the last, from curves of full trainings.
 
     Args:
         curves: Score after each epoch; only those of the greatest length count.
-        options: Of :func:`agreement`.
+        top: As there, in :func:`agreement`.
+        confidence: As there.
+        num_resamples: As there.
+        seed: As there.
 
     Returns:
         Epochs, from 1 to the last but one, to the agreement.
@@ -121,15 +131,30 @@ def agreement_by_epoch(
     length = max((len(curve) for curve in curves), default=0)
     whole = np.array([curve for curve in curves if len(curve) == length], dtype=float)
     return {
-        epochs: agreement(whole[:, epochs - 1], whole[:, -1], **options)  # type: ignore[arg-type]
+        epochs: agreement(
+            whole[:, epochs - 1],  # type: ignore[arg-type]
+            whole[:, -1],  # type: ignore[arg-type]
+            top=top,
+            confidence=confidence,
+            num_resamples=num_resamples,
+            seed=seed,
+        )
         for epochs in range(1, length)
     }
 
 
 def _tau(first: np.ndarray, second: np.ndarray) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
     return float(kendalltau(first, second).statistic)
 
 
 def _overlap(first: np.ndarray, second: np.ndarray, count: int) -> float:
-    best = [set(np.argsort(-scores, kind="stable")[:count]) for scores in (first, second)]
-    return len(best[0] & best[1]) / count
+    return float(_chances(first, count) @ _chances(second, count)) / count
+
+
+def _chances(scores: np.ndarray, count: int) -> np.ndarray:
+    """Of each to be among the best so many, ties broken at random."""
+    last = np.sort(scores)[-count]
+    above, equal = scores > last, scores == last
+    return above + equal * ((count - above.sum()) / equal.sum())

@@ -52,8 +52,10 @@ class CurveModel:
     weights.
 
     Deviations: a family that does not take to a curve is left out of it, as in the published
-    code; the noise has the prior 1 / deviation; curves that end outside the bounds are excluded.
-    Values of another range than accuracies' are scaled by ``bounds``.
+    code; the noise has the prior 1 / deviation, below the span of the bounds; curves that end above
+    the bounds are excluded. Where nothing rises that fits, as of a curve that falls, the last
+    value is believed, give or take the jumps between epochs. Values of another range than
+    accuracies' are scaled by ``bounds``.
 
     Args:
         num_steps: Of each chain (published code: 2500).
@@ -75,15 +77,17 @@ class CurveModel:
         bounds: tuple[float, float] = (0.0, 1.0),
         seed: int = 0,
     ) -> None:
-        if not 0 <= burn_in < num_steps:
+        if not 0 <= burn_in <= num_steps - 10:
             raise ValueError(
-                f"burn_in is {burn_in} and num_steps {num_steps}; expected 0 <= burn_in < num_steps"
+                f"burn_in is {burn_in} and num_steps {num_steps}; expected 0 <= burn_in, and ten "
+                "steps more"
             )
         if not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are {bounds}; expected the least value, then the greatest")
-        if num_walkers < 98:
+        least = 2 * (1 + sum(1 + len(family.start) for family in FAMILIES.values()))
+        if num_walkers < least:
             raise ValueError(
-                f"num_walkers is {num_walkers}; expected at least 98, two for each parameter"
+                f"num_walkers is {num_walkers}; expected at least {least}, two for each parameter"
             )
         self.num_steps = num_steps
         self.burn_in = burn_in
@@ -103,23 +107,28 @@ class CurveModel:
             ValueError: Too few values, or a horizon that is not ahead of them.
         """
         scaled = self._scaled(values, horizon)
-        epochs = np.arange(1.0, len(scaled) + 1)
-        posterior = _Posterior(epochs, scaled, horizon)
         rng = np.random.default_rng(self.seed)
+        posterior = _Posterior(np.arange(1.0, len(scaled) + 1), scaled, horizon)
+        start = posterior.start(self.num_walkers, rng)
+        if start is None:
+            return self._unscaled(scaled[-1:], np.array([_jumps(scaled)]))
         sampler = emcee.EnsembleSampler(
             self.num_walkers, posterior.num_parameters, posterior, vectorize=True
         )
-        start = emcee.State(
-            posterior.around_the_fits(self.num_walkers, rng),
-            random_state=np.random.RandomState(rng.integers(2**32)).get_state(),
-        )
+        random_state = np.random.RandomState(rng.integers(2**32)).get_state()
         with np.errstate(all="ignore"):
-            sampler.run_mcmc(start, self.num_steps, skip_initial_state_check=True)
+            sampler.run_mcmc(
+                emcee.State(start, random_state=random_state),
+                self.num_steps,
+                skip_initial_state_check=True,
+            )
             samples = sampler.get_chain(discard=self.burn_in, thin=10, flat=True)
             means = posterior.curves(samples, np.array([float(horizon)]))[:, 0]
+        return self._unscaled(means, np.exp(samples[:, 0]))
+
+    def _unscaled(self, means: np.ndarray, deviations: np.ndarray) -> Extrapolation:
         low, high = self.bounds
-        span = high - low
-        return Extrapolation(low + span * means, span * np.exp(samples[:, 0]))
+        return Extrapolation(low + (high - low) * means, (high - low) * deviations)
 
     def _scaled(self, values: Sequence[float], horizon: int) -> np.ndarray:
         curve = np.asarray(values, dtype=float)
@@ -148,20 +157,46 @@ class _Posterior:
         self._epochs, self._values = epochs, values
         # The horizon is appended, so that one evaluation tells whether the curve rises.
         self._grid = np.append(epochs, float(horizon))
-        fits = [(family, best_fit(family, epochs, values)) for family in FAMILIES.values()]
+        fits = [(f, best_fit(f, epochs, values, horizon)) for f in FAMILIES.values()]
         self._fits: list[tuple[Family, np.ndarray]] = [(f, p) for f, p in fits if p is not None]
         self.num_parameters = 1 + len(self._fits) + sum(len(p) for _, p in self._fits)
 
-    def around_the_fits(self, num: int, rng: np.random.Generator) -> np.ndarray:
-        """Where chains begin, shape ``(num, parameters)``: at the fits, a little apart."""
+    def start(self, num: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Where chains begin, shape ``(num, parameters)``: at the fits, a little apart.
+
+        With equal weights, or those of the families that may be by themselves; ``None`` where
+        none may be, as of a curve that falls.
+        """
         count = len(self._fits)
-        middle = np.concatenate(
-            [[0.0], np.full(count, 1.0 / count), *(parameters for _, parameters in self._fits)]
-        )
+        if not count:
+            return None
+        parameters = np.concatenate([fitted for _, fitted in self._fits])
+        alone = [self._row(weights, parameters) for weights in np.eye(count)]
+        able = np.isfinite(self(np.stack(alone)))
+        for weights in (np.full(count, 1 / count), able / max(1, able.sum())):
+            middle = self._row(weights, parameters)
+            if np.isfinite(self(middle[None]))[0]:
+                return self._around(middle, num, rng)
+        return None
+
+    def _around(self, middle: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
+        """Rows near one that is possible, and possible themselves."""
+        rows = np.tile(middle, (num, 1))
+        weights = slice(1, 1 + len(self._fits))
+        for scale in (1e-4, 1e-6, 1e-8):
+            drawn = middle + scale * rng.standard_normal(rows.shape)
+            drawn[:, weights] = np.abs(drawn[:, weights])
+            better = np.isfinite(self(drawn)) & (rows == middle).all(axis=1)
+            rows[better] = drawn[better]
+        return rows
+
+    def _row(self, weights: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        """With the deviation of what remains."""
+        row = np.concatenate([[0.0], weights, parameters])
         with np.errstate(all="ignore"):
-            residuals = self.curves(middle[None], self._epochs)[0] - self._values
-        middle[0] = np.log(max(float(np.sqrt((residuals**2).mean())), 1e-3))
-        return middle + 1e-4 * rng.standard_normal((num, len(middle)))
+            residuals = self.curves(row[None], self._epochs)[0] - self._values
+        row[0] = np.log(np.clip(np.sqrt((residuals**2).mean()), 1e-3, 0.9))
+        return row
 
     def curves(self, rows: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """The weighted curves, shape ``(rows, epochs)``."""
@@ -176,15 +211,21 @@ class _Posterior:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         count, number = len(self._fits), len(self._epochs)
-        curves = self.curves(rows, self._grid)
-        deviation = np.exp(rows[:, 0])
-        squares = ((curves[:, :-1] - self._values) ** 2).sum(axis=1)
-        density = -0.5 * squares / deviation**2 - number * rows[:, 0]
-        allowed = (
-            np.isfinite(density)
-            & (rows[:, 1 : 1 + count] >= 0).all(axis=1)
-            & (curves[:, -1] > curves[:, 0])
-            & (curves[:, -1] <= 1)
-            & (deviation < 1)
-        )
+        with np.errstate(all="ignore"):
+            curves = self.curves(rows, self._grid)
+            deviation = np.exp(rows[:, 0])
+            squares = ((curves[:, :-1] - self._values) ** 2).sum(axis=1)
+            density = -0.5 * squares / deviation**2 - number * rows[:, 0]
+            allowed = (
+                np.isfinite(density)
+                & (rows[:, 1 : 1 + count] >= 0).all(axis=1)
+                & (curves[:, -1] > curves[:, 0])
+                & (curves[:, -1] <= 1)
+                & (deviation < 1)
+            )
         return np.where(allowed, density, -np.inf)
+
+
+def _jumps(values: np.ndarray) -> float:
+    """Deviation of the steps from one epoch to the next, not zero."""
+    return max(float(np.diff(values).std()), 1e-3)

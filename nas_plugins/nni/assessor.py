@@ -31,6 +31,9 @@ class LearningCurveAssessor(Assessor):
         optimize_mode: ``maximize`` or ``minimize``.
         bounds: Least and greatest result that can be reported.
         options: ``threshold``, ``min_epochs``, ``interval``; see there.
+
+    Raises:
+        ScoreError: When asked: a result outside the bounds was reported.
     """
 
     def __init__(

@@ -25,6 +25,9 @@ class LearningCurvePruner(BasePruner):
         bounds: Least and greatest value that can be reported; (0, 1) suits accuracies.
         options: ``threshold``, ``min_epochs``, ``interval``; see there.
 
+    Raises:
+        ScoreError: When asked: a value outside the bounds was reported.
+
     Example:
         >>> study = optuna.create_study(
         ...     direction="maximize", pruner=LearningCurvePruner(horizon=50, interval=5)

@@ -16,13 +16,14 @@ __all__ = ["ParticleSwarm"]
 class ParticleSwarm(Strategy):
     """Particles fly on, drawn towards the best place of their own and that of the swarm.
 
-    Kennedy & Eberhart 1995, eq. 1, with the constriction of Clerc & Kennedy 2002. Decisions
-    without an order have one coordinate for each choice, which are the probabilities that a
-    choice is drawn by (Strasser et al. 2016, "A new discrete particle swarm optimization
-    algorithm").
+    Kennedy & Eberhart 1995, with the constriction of Clerc & Kennedy 2002. Decisions without an
+    order have one coordinate for each choice, which are what a choice is drawn in proportion
+    to (after Strasser et al. 2016, "A new discrete particle swarm optimization algorithm").
 
     Deviations: a particle's velocity is the way between its last two places as they were
-    told, so that the swarm is a function of its history. Observations go to particles in
+    told, so that the swarm is a function of its history; a place told is that of the choices
+    made, all or nothing, where Strasser et al. keep the shares; every choice keeps a small
+    share, so that none is lost to a swarm that agrees. Observations go to particles in
     turn, in order of completion; one that failed leaves the particle where it is.
 
     Args:
@@ -98,7 +99,7 @@ class ParticleSwarm(Strategy):
         choices: dict[str, Choice] = {}
         at = 0
         for label, decision in self.space.decisions.items():
-            size = 1 if _is_ordered(decision) else len(decision.choices or ())
+            size = 1 if decision.is_ordered else len(decision.choices or ())
             choices[label] = _choice(decision, place[at : at + size], rng)
             at += size
         try:
@@ -111,27 +112,30 @@ _NOISE = 0.02
 """Added to the shares of choices, so that none is lost to a swarm that agrees."""
 
 
-def _is_ordered(decision: Decision) -> bool:
-    return decision.choices is None or decision.ordered
-
-
 def _coordinates(decision: Decision, choice: Choice | None) -> np.ndarray:
     if decision.choices is None:
         return np.array([0.5 if choice is None else decision.encode(choice)[1]])
     if choice is None:
-        size = 1 if decision.ordered else len(decision.choices)
-        return np.full(size, 0.5 if decision.ordered else 1 / size)
-    index = decision.choices.index(choice)
-    if decision.ordered:
+        size = 1 if decision.is_ordered else len(decision.choices)
+        return np.full(size, 0.5 if decision.is_ordered else 1 / size)
+    if decision.is_ordered:
+        index = _in_order(decision).index(choice)
         return np.array([(index + 0.5) / len(decision.choices)])
+    index = decision.choices.index(choice)
     return np.eye(len(decision.choices))[index]
 
 
+def _in_order(decision: Decision) -> tuple[Choice, ...]:
+    choices = decision.choices or ()
+    return choices if decision.ordered else tuple(sorted(choices))
+
+
 def _choice(decision: Decision, place: np.ndarray, rng: np.random.Generator) -> Choice:
-    if decision.choices is not None and not decision.ordered:
+    if decision.choices is not None and not decision.is_ordered:
         shares = np.clip(place, 0, None) + _NOISE
         return decision.choices[int(rng.choice(len(shares), p=shares / shares.sum()))]
     unit = float(np.clip(place[0], 0, 1))
     if decision.choices is not None:
-        return decision.choices[min(int(unit * len(decision.choices)), len(decision.choices) - 1)]
+        fellows = _in_order(decision)
+        return fellows[min(int(unit * len(fellows)), len(fellows) - 1)]
     return decision.at(unit)

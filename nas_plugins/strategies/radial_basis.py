@@ -27,8 +27,8 @@ class RadialBasis(Strategy):
     goes round, between the surrogate's value and the distance to what was evaluated. The
     step halves after several failures to improve and doubles after three successes.
 
-    Deviations: decisions without an order are coordinates of zeros and ones, and a variation
-    draws another choice. The first proposals are random where the paper has a Latin
+    Deviations: discrete decisions are coordinates of zeros and ones, and a variation draws
+    another choice. The first proposals are random where the paper has a Latin
     hypercube. At most 500 observations, the latest, carry the surrogate.
 
     Args:
@@ -94,7 +94,7 @@ class RadialBasis(Strategy):
             return self.space.sample(rng)
         candidates = self._variations(rng)
         if not candidates:
-            return self.space.sample(rng)
+            return self._unknown(rng)
         rows = np.stack([self.space.encode(a) for a in candidates])
         values, distances = self._surrogate(rows)
         weight = _WEIGHTS[number % len(_WEIGHTS)]
@@ -123,6 +123,14 @@ class RadialBasis(Strategy):
             if form not in self._known:
                 found.setdefault(form, architecture)
         return list(found.values())
+
+    def _unknown(self, rng: np.random.Generator) -> Architecture:
+        """A draw from the space, not evaluated before if there is one at hand."""
+        for _ in range(200):
+            drawn = self.space.sample(rng)
+            if self.space.canonical(drawn) not in self._known:
+                break
+        return drawn
 
     def _moved(self, label: str, choice: Choice, rng: np.random.Generator) -> Choice:
         decision = self.space.decisions[label]

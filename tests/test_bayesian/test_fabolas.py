@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace, Float
+from ConfigSpace import ConfigurationSpace, EqualsCondition, Float
 
 from nas_plugins import SearchSpace, UnsupportedSpaceError
 from nas_plugins.bayesian import Fabolas, GaussianProcess
@@ -32,7 +32,7 @@ def accuracy(architecture, share):
 def test_reaches_the_best_of_full_data_in_less_time_than_without_shares():
     strategy = Fabolas(with_shares(plane()), seed=0, num_initial=8)
     seconds, shares = 0.0, []
-    for _ in range(18):
+    for _ in range(25):
         architecture = strategy.ask()
         shares.append(architecture["data_fraction"])
         cost = 1 + 60 * shares[-1]
@@ -74,6 +74,10 @@ def test_scores_without_seconds_and_spaces_without_shares_will_do():
 
 
 def test_what_is_no_share_is_named():
+    sometimes = ConfigurationSpace({"op": ["a", "b"], "data_fraction": (0.1, 1.0)})
+    sometimes.add(EqualsCondition(sometimes["data_fraction"], sometimes["op"], "a"))
+    with pytest.raises(UnsupportedSpaceError, match="without a condition"):
+        Fabolas(SearchSpace(sometimes))
     with pytest.raises(UnsupportedSpaceError, match="expected a range of numbers in"):
         Fabolas(SearchSpace(ConfigurationSpace({"data_fraction": (1, 64)})))
     with pytest.raises(ValueError, match="0 scores; expected 10"):

@@ -1,14 +1,21 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
-from ConfigSpace import ConfigurationSpace, EqualsCondition, Float, ForbiddenLessThanRelation
+from ConfigSpace import (
+    ConfigurationSpace,
+    EqualsCondition,
+    Float,
+    ForbiddenEqualsClause,
+    ForbiddenLessThanRelation,
+)
 from scipy.stats import norm
 
 from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
 from nas_plugins.bayesian import GaussianProcess
-from nas_plugins.bayesian.acquisition import ACQUISITIONS, KAPPA, acquire
+from nas_plugins.bayesian.acquisition import ACQUISITIONS, KAPPA, acquisition, best_place
 from nas_plugins.bayesian.candidates import climb, vary
 from nas_plugins.bayesian.inputs import Inputs
 from nas_plugins.bayesian.pictures import draw_beliefs
@@ -67,8 +74,54 @@ def test_acquisitions_are_the_papers_formulas(told):
     }
     rows = told.inputs.rows(some)
     for name, values in expected.items():
-        found = acquire(name, told.model, told.incumbent, rows, seed=0)
+        found = acquisition(name, told.model, told.incumbent, rows, seed=0)(rows)
         assert np.allclose(found, values, atol=1e-6), name
+
+
+def test_values_of_several_calls_can_be_compared(told):
+    rows = told.inputs.rows(told.space.sample(np.random.default_rng(i)) for i in range(30))
+    for name in ACQUISITIONS:
+        value = acquisition(name, told.model, told.incumbent, rows, seed=0)
+        assert torch.allclose(value(rows)[:7], value(rows[:7])), name
+
+
+def test_the_places_of_candidates():
+    values = np.array([1.0, 3.0, 3.0 + 1e-12, 2.0])
+    assert [best_place(values, place) for place in range(5)] == [1, 2, 3, 0, 0]
+    assert best_place(1e-15 * values) == 1
+
+
+def test_proposals_that_are_asked_for_at_once_differ(told):
+    assert len({told.ask(told.num_told + n) for n in range(4)}) == 4
+    small = SearchSpace(ConfigurationSpace({"op": ["a", "b", "c"], "k": [1, 2]}))
+    strategy = GaussianProcess(small, num_initial=2)
+    for op in "ab":
+        strategy.tell(small.complete({"op": op, "k": 1}), float(op == "a"))
+    assert len({strategy.ask(2 + n) for n in range(4)}) == 4
+    assert strategy.ask(2, attempt=1) != strategy.ask(2)
+
+
+def test_last_bits_of_scores_do_not_come_through():
+    history = play(GaussianProcess(toy_space(), seed=1, num_initial=5), 9)
+    plain, near = (GaussianProcess(toy_space(), seed=1, num_initial=5) for _ in range(2))
+    for o in history:
+        plain.tell(o.architecture, o.score)
+        near.tell(o.architecture, None if o.score is None else o.score * (1 + 1e-15))
+    assert [plain.ask(n) for n in (9, 10)] == [near.ask(n) for n in (9, 10)]
+
+
+def test_a_model_survives_pickling(told):
+    twin = pickle.loads(pickle.dumps(told))
+    assert twin.ask(20) == told.ask(20)
+
+
+def test_large_spaces_with_forbidden_clauses_and_spaces_with_nothing_to_decide():
+    config_space = ConfigurationSpace({f"op{i}": list("abcd") for i in range(12)})
+    config_space.add(ForbiddenEqualsClause(config_space["op0"], "b"))
+    strategy = GaussianProcess(SearchSpace(config_space), num_initial=2)
+    assert all(o.architecture in strategy.space for o in play(strategy, 4))
+    empty = GaussianProcess(SearchSpace(ConfigurationSpace()), num_initial=2)
+    assert [len(o.architecture) for o in play(empty, 4)] == [0] * 4
 
 
 @pytest.mark.parametrize("name", sorted(ACQUISITIONS))
@@ -85,7 +138,7 @@ def test_torchs_generator_is_left_alone(told):
     for name in ACQUISITIONS:
         GaussianProcess(toy_space(), num_initial=2, acquisition=name)
         rows = told.inputs.rows([told.space.default()] * 3)
-        acquire(name, told.model, told.incumbent, rows, seed=0)
+        acquisition(name, told.model, told.incumbent, rows, seed=0)(rows)
     told._model = None
     assert told.ask(50) in told.space
     assert torch.equal(torch.rand(2), expected)
@@ -136,6 +189,7 @@ def test_numbers_vary_a_little_and_rules_are_kept():
     middle = space.complete({"low": 1e-3, "high": 1e-1})
     moved = [vary(space, middle, rng) for _ in range(200)]
     assert all(a in space for a in moved)
+    assert np.mean([sum(a[k] != middle[k] for k in a) == 1 for a in moved]) > 0.9
     steps = [abs(math.log10(a["low"]) + 3) for a in moved if a["low"] != 1e-3]
     assert np.median(steps) < 0.5
     assert max(steps) > 0.5
@@ -194,6 +248,7 @@ def test_beliefs_are_drawn(tmp_path, labels):
         score = -branin(architecture["x"], architecture["y"])
         history.append(Observation(architecture, score))
         strategy.tell(architecture, score)
+    history[1] = Observation(history[1].architecture, None)  # a failure, before the first model
     draw_beliefs(strategy, history, labels, tmp_path / "beliefs.svg", points=8)
     assert (tmp_path / "beliefs.svg").read_text().count('<g id="axes_') >= 6
     assert strategy.num_told == 9

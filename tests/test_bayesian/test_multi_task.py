@@ -51,7 +51,17 @@ def test_tasks_that_have_nothing_in_common_do_no_harm():
         architecture = strategy.ask()
         strategy.tell(architecture, -((architecture["x"] - 0.3) ** 2))
     values = [o.architecture["x"] for o in strategy._scored]
-    assert min(abs(x - 0.3) for x in values) < 0.05
+    assert min(abs(x - 0.3) for x in values) < 0.005
+
+
+def test_beliefs_are_in_the_studys_own_units():
+    space = SearchSpace(ConfigurationSpace({"x": (0.0, 1.0)}))
+    task = [(space.complete({"x": i / 10}), i / 1000) for i in range(10)]
+    strategy = MultiTask(space, tasks=[task])
+    for x in (0.1, 0.5, 0.7, 0.9):
+        strategy.tell(space.complete({"x": x}), 1000.0 + x)
+    mean, _ = strategy.predict([space.complete({"x": 0.6})])
+    assert mean[0] == pytest.approx(1000.6, abs=0.1)
 
 
 def test_begins_with_the_best_of_the_tasks_from_a_file(tmp_path):
@@ -67,5 +77,8 @@ def test_a_file_that_is_no_study_is_named(tmp_path):
     (tmp_path / "x.json").write_text('{"op0": "a"}')
     with pytest.raises(TaskError, match="x.json cannot be read as an earlier study"):
         MultiTask(toy_space(), tasks=[str(tmp_path / "x.json")])
+    (tmp_path / "nan.json").write_text('[[{"op0": "a"}, NaN]]')
+    with pytest.raises(TaskError, match="a score is not finite"):
+        MultiTask(toy_space(), tasks=[tmp_path / "nan.json"])
     with pytest.raises(TaskError, match="nowhere.json"):
         MultiTask(toy_space(), tasks=[str(tmp_path / "nowhere.json")])

@@ -4,7 +4,7 @@ from ConfigSpace import ConfigurationSpace
 
 from nas_plugins import SearchSpace
 from nas_plugins.bayesian import ProportionalImprovement
-from nas_plugins.bayesian.acquisition import acquire
+from nas_plugins.bayesian.acquisition import acquisition
 from nas_plugins.testing.strategies import StrategyContract
 
 
@@ -23,7 +23,7 @@ def test_drawn_as_often_as_the_improvement_that_is_expected():
         strategy.tell(space.complete({"op": op, "k": k}), score)
     everything = list(space.enumerate())
     rows = strategy.inputs.rows(everything)
-    gain = acquire("ei", strategy.model, strategy.incumbent, rows, 0).exp().numpy()
+    gain = acquisition("ei", strategy.model, strategy.incumbent, rows, 0)(rows).exp().numpy()
     num = 400
     drawn = [strategy.ask(n) for n in range(num)]
     shares = np.array([drawn.count(a) for a in everything]) / num

@@ -12,6 +12,12 @@ def test_by_hand():
     assert "Kendall's tau 0.80" in str(found)
 
 
+def test_scores_that_say_nothing():
+    for full in ([5, 4, 3, 2, 1], [1, 2, 3, 4, 5]):
+        found = agreement([1] * 5, full, top=2)
+        assert (found.kendall_tau, found.top_overlap) == (0.0, pytest.approx(2 / 5))
+
+
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     """Of a bivariate normal, tau is 2 / pi * asin(rho) (Kendall & Gibbons 1990)."""
     rng = np.random.default_rng(0)
@@ -22,7 +28,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
         y = 0.8 * x + 0.6 * rng.standard_normal(60)
         low, high = agreement(x, y, num_resamples=100, confidence=0.9, seed=seed).kendall_interval
         held += low <= truth <= high
-    assert 30 <= held <= 40
+    assert 32 <= held <= 39  # 36 are expected, with a deviation of 2
 
 
 def test_later_epochs_rank_better():

@@ -27,7 +27,7 @@ def test_each_family_is_fitted_to_its_own_curve(name):
     family = FAMILIES[name]
     epochs = np.arange(1.0, 31)
     truth = family.curve(epochs, *(p * 1.1 for p in family.start))
-    found = best_fit(family, epochs, truth)
+    found = best_fit(family, epochs, truth, 50.0)
     assert np.abs(family.curve(epochs, *found) - truth).max() < 1e-3
 
 
@@ -70,6 +70,23 @@ def test_probability_is_that_of_a_normal_mixture():
     assert belief.probability_above(1.0) == pytest.approx((0.1586553 + 0.5) / 2)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.8, 0.7, 0.6, 0.5, 0.45],
+        [0.1, 0.1, 0.1, 0.1, 0.1],
+        [0.1, 0.11, 0.09, 0.1, 0.095],
+        [0.12, 0.1, 0.1, 0.13, 0.08, 0.11, 0.1, 0.1],
+        [0.0, 0.0, 0.0, 0.0],
+    ],
+)
+def test_what_falls_or_stands_still_is_not_believed_to_rise(values):
+    belief = QUICK.extrapolate(values, 50)
+    assert np.isfinite([belief.mean, belief.deviation]).all()
+    if values[-1] <= 0.1:
+        assert CurveStopping(50, min_epochs=len(values), model=QUICK).should_stop(values, 0.95)
+
+
 class Known:
     """A model that is certain of an end."""
 
@@ -92,6 +109,7 @@ def test_the_rule():
     assert not rule.should_stop([0.1, 0.95, 0.1, 0.1], 0.9)  # was better
     assert not rule.should_stop([0.1] * 22, 0.9)
     assert rule.model.calls == 3
+    assert rule.should_stop([0.1, float("nan")], 0.9)  # no way back
 
 
 def test_what_cannot_be_extrapolated_is_named():

@@ -118,6 +118,7 @@ def test_a_networks_dropout_decay_and_cutout_are_learned_and_resumed(tmp_path):
     assert whole.values()["weight_decay"] == pytest.approx(resumed.values()["weight_decay"], 1e-3)
     images = torch.rand(4, 1, 8, 8)
     child = whole.trained_network().eval()
+    assert child[1].p == pytest.approx(whole.values()["dropout"])
     assert torch.allclose(child(images), whole.eval()(images), atol=1e-6)
 
 
@@ -126,5 +127,7 @@ def test_what_cannot_be_learned_is_named():
         HyperTraining(nn.Linear(1, 1), {"depth": (1, 3)})
     with pytest.raises(ValueError, match="bounds of dropout are"):
         HyperTraining(nn.Linear(1, 1), {"dropout": (0.5, 1.5)})
+    with pytest.raises(ValueError, match="no nn.Dropout"):
+        HyperTraining(nn.Linear(1, 1), {"dropout": (0.1, 0.5)})
     with pytest.raises(ValueError, match="at least one"):
         HyperTraining(nn.Linear(1, 1), {})

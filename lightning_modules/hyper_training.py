@@ -1,4 +1,4 @@
-"""P7: hyper-parameters trained together with the weights, through a hypernetwork."""
+"""Hyper-parameters trained together with the weights, through a hypernetwork."""
 
 from __future__ import annotations
 

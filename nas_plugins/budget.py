@@ -1,4 +1,4 @@
-"""How much an evaluation may cost: one budget that every host understands (E1)."""
+"""How much an evaluation may cost: one budget that every host understands."""
 
 from __future__ import annotations
 

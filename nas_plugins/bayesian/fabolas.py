@@ -1,4 +1,4 @@
-"""P3: Bayesian optimisation that trains on parts of the data."""
+"""Bayesian optimisation that trains on parts of the data."""
 
 from __future__ import annotations
 

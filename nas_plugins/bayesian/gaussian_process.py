@@ -1,4 +1,4 @@
-"""P1, P2: Bayesian optimisation with a Gaussian process."""
+"""Bayesian optimisation with a Gaussian process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""P2: Bayesian optimisation that starts from studies of other tasks."""
+"""Bayesian optimisation that starts from studies of other tasks."""
 
 from __future__ import annotations
 

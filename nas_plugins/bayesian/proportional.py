@@ -1,4 +1,4 @@
-"""P4: configurations drawn in proportion to their expected improvement."""
+"""Configurations drawn in proportion to their expected improvement."""
 
 from __future__ import annotations
 

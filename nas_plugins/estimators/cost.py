@@ -1,4 +1,4 @@
-"""E5: what a network costs to store and to run, counted and not measured."""
+"""What a network costs to store and to run, counted and not measured."""
 
 from __future__ import annotations
 

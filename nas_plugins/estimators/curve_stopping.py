@@ -1,4 +1,4 @@
-"""E2: when a training is not worth its remaining epochs."""
+"""When a training is not worth its remaining epochs."""
 
 from __future__ import annotations
 

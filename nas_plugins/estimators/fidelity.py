@@ -1,4 +1,4 @@
-"""E1: how well cheap evaluations rank, before they are trusted."""
+"""How well cheap evaluations rank, before they are trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E3: a child starts from the weights of another network instead of random ones."""
+"""A child starts from the weights of another network instead of random ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E5: how long a network takes, measured on the device at hand."""
+"""How long a network takes, measured on the device at hand."""
 
 from __future__ import annotations
 

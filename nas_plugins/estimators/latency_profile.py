@@ -1,4 +1,4 @@
-"""E5: what each choice takes, measured from inside the networks it occurs in."""
+"""What each choice takes, measured from inside the networks it occurs in."""
 
 from __future__ import annotations
 

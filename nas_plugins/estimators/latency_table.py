@@ -1,4 +1,4 @@
-"""E5: latency as a sum over decisions, one number for each choice."""
+"""Latency as a sum over decisions, one number for each choice."""
 
 from __future__ import annotations
 

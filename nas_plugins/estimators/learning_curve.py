@@ -1,4 +1,4 @@
-"""E2: where a training will end, from its first epochs."""
+"""Where a training will end, from its first epochs."""
 
 from __future__ import annotations
 

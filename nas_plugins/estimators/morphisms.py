@@ -1,4 +1,4 @@
-"""E3: a larger network that computes what a smaller, trained one does."""
+"""A larger network that computes what a smaller, trained one does."""
 
 from __future__ import annotations
 

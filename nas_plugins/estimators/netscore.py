@@ -1,4 +1,4 @@
-"""E6: NetScore, accuracy weighed against the size of a network and its work."""
+"""NetScore, accuracy weighed against the size of a network and its work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E4: what an architecture is worth with the weights of a trained supernet."""
+"""What an architecture is worth with the weights of a trained supernet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E3: what an architecture is worth, read from a published table instead of trained."""
+"""What an architecture is worth, read from a published table instead of trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A12: DARTS, first and second order."""
+"""DARTS, first and second order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A5: ENAS, a controller over shared weights."""
+"""ENAS, a controller over shared weights."""
 
 from __future__ import annotations
 

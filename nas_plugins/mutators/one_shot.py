@@ -1,4 +1,4 @@
-"""A11: one-shot search with path dropout."""
+"""One-shot search with path dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E4: from a supernet's search to a prior that a search by training can start from."""
+"""From a supernet's search to a prior that a search by training can start from."""
 
 from __future__ import annotations
 

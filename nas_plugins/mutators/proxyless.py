@@ -1,4 +1,4 @@
-"""A13: ProxylessNAS, by gradient and by reinforcement."""
+"""ProxylessNAS, by gradient and by reinforcement."""
 
 from __future__ import annotations
 

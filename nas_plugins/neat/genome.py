@@ -1,4 +1,4 @@
-"""S22: the NEAT genome, a list of connection genes with historical markings."""
+"""The NEAT genome, a list of connection genes with historical markings."""
 
 from __future__ import annotations
 

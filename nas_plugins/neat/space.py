@@ -73,7 +73,7 @@ class GenomeDecision(Decision):
 
 
 class GenomeSpace(SearchSpace):
-    """Every network of some inputs, a bias and some outputs: S22.
+    """Every network of some inputs, a bias and some outputs.
 
     The topology is what is searched, so there is no list of decisions. There is one, whose
     choice is the whole genome, and which is open-ended: hosts carry it as text. In

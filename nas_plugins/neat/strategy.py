@@ -1,4 +1,4 @@
-"""A9: neuroevolution of augmenting topologies."""
+"""Neuroevolution of augmenting topologies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S5: the AmoebaNet cell space, NASNet's with eight operations and addition alone.
+"""The AmoebaNet cell space, NASNet's with eight operations and addition alone.
 
 Real et al. 2019, arXiv:1802.01548, section 3.1 and figures 1 and 5.
 Reference: tensorflow/tpu@645a455 models/official/amoeba_net/network_utils.py, and the published

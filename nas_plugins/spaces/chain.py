@@ -1,4 +1,4 @@
-"""S1: chain-structured networks, layer upon layer.
+"""Chain-structured networks, layer upon layer.
 
 The form that Elsken et al. 2019 (arXiv:1808.05377, section 2) put first: how many layers,
 which operation each applies, with how many filters, which kernel size and which stride.

@@ -1,4 +1,4 @@
-"""S10: the DARTS cell space, with its search network and its evaluation network.
+"""The DARTS cell space, with its search network and its evaluation network.
 
 Liu et al. 2019, arXiv:1806.09055, section 2.1 and appendix A.1.
 Reference: quark0/darts@f276dd3 cnn/model.py, cnn/model_search.py, cnn/genotypes.py.

@@ -1,4 +1,4 @@
-"""S7: the macro space of ENAS, a whole network with skip connections of any length.
+"""The macro space of ENAS, a whole network with skip connections of any length.
 
 Pham et al. 2018, arXiv:1802.03268, section 2.2 and figure 3.
 Reference: melodyguan/enas@00787a5 src/cifar10/general_child.py.

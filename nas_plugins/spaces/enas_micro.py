@@ -1,4 +1,4 @@
-"""S8: the micro space of ENAS, a normal and a reduction cell that the network repeats.
+"""The micro space of ENAS, a normal and a reduction cell that the network repeats.
 
 Pham et al. 2018, arXiv:1802.03268, section 2.3 and figure 5.
 Reference: melodyguan/enas@00787a5 src/cifar10/micro_child.py.

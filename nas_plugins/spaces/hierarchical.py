@@ -1,4 +1,4 @@
-"""S13: hierarchical cells, motifs of primitive operations that make up larger motifs.
+"""Hierarchical cells, motifs of primitive operations that make up larger motifs.
 
 Liu et al. 2018, arXiv:1711.00436, sections 2 and 4.
 """

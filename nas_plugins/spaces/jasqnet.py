@@ -1,4 +1,4 @@
-"""S21: cells, and the number of bits that the weights of each take, in one space.
+"""Cells, and the number of bits that the weights of each take, in one space.
 
 Chen et al. 2018 (JASQ), arXiv:1811.09426. Accuracy and size are two objectives for any strategy
 that understands several, with ``bits`` of :func:`nas_plugins.estimators.cost.cost_of`; or one

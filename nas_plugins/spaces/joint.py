@@ -1,4 +1,4 @@
-"""S25: an architecture and the hyper-parameters of its training, in one space."""
+"""An architecture and the hyper-parameters of its training, in one space."""
 
 from __future__ import annotations
 

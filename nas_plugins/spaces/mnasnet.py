@@ -1,4 +1,4 @@
-"""S14: the MnasNet space, blocks of equal layers around MobileNetV2.
+"""The MnasNet space, blocks of equal layers around MobileNetV2.
 
 Tan et al. 2019, arXiv:1807.11626, section 3.2 and figure 4. Found networks:
 tensorflow/tpu models/official/mnasnet/mnasnet_models.py.

@@ -1,4 +1,4 @@
-"""S2: multi-branch networks, a chain whose layers also read from earlier ones.
+"""Multi-branch networks, a chain whose layers also read from earlier ones.
 
 Elsken et al. 2019 (arXiv:1808.05377, section 2): the input of a layer is a function of all
 earlier outputs, here their sum (as in residual networks) or concatenation (as in densely

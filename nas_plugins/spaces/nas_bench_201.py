@@ -1,4 +1,4 @@
-"""S23: the NAS-Bench-201 cell space, whose published table makes a search checkable.
+"""The NAS-Bench-201 cell space, whose published table makes a search checkable.
 
 Dong & Yang 2020, arXiv:2001.00326, section 2.
 """

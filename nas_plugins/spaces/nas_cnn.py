@@ -1,4 +1,4 @@
-"""S3: the convolutional space of NAS, layers whose skip connections are free.
+"""The convolutional space of NAS, layers whose skip connections are free.
 
 Zoph & Le 2017, arXiv:1611.01578, sections 3.3 and 4.1.
 """

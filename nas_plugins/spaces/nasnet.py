@@ -1,4 +1,4 @@
-"""S4: the NASNet cell space, blocks of two operations in a normal and a reduction cell.
+"""The NASNet cell space, blocks of two operations in a normal and a reduction cell.
 
 Zoph et al. 2018, arXiv:1707.07012, section 3 and appendix A.
 Reference: tensorflow/models@03cdc5f research/slim/nets/nasnet/nasnet.py, nasnet_utils.py, for

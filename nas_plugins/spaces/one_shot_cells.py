@@ -1,4 +1,4 @@
-"""S12: the cells of one-shot search, choice blocks from which candidates are zeroed out.
+"""The cells of one-shot search, choice blocks from which candidates are zeroed out.
 
 Bender et al. 2018, Understanding and Simplifying One-Shot Architecture Search (ICML),
 section 3.1 and figure 3.

@@ -1,4 +1,4 @@
-"""S6: the cell space of PNAS, one cell of one to five blocks for both roles.
+"""The cell space of PNAS, one cell of one to five blocks for both roles.
 
 Liu et al. 2018, arXiv:1712.00559, section 3.
 Reference: tensorflow/models@03cdc5f research/slim/nets/nasnet/pnasnet.py.

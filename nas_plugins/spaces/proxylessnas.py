@@ -1,4 +1,4 @@
-"""S15: the ProxylessNAS space, inverted residual blocks of which some may be left out.
+"""The ProxylessNAS space, inverted residual blocks of which some may be left out.
 
 Cai et al. 2019, arXiv:1812.00332, section 4.2.
 Reference: mit-han-lab/proxylessnas@80c1c37 search/models/super_nets/super_proxyless.py.

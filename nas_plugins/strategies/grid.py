@@ -1,4 +1,4 @@
-"""A1: grid search over every architecture of a space."""
+"""Grid search over every architecture of a space."""
 
 from __future__ import annotations
 

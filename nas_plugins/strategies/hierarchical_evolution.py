@@ -1,4 +1,4 @@
-"""A7: evolution of hierarchical architectures, whose population only grows."""
+"""Evolution of hierarchical architectures, whose population only grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""P8: particle swarm optimisation."""
+"""Particle swarm optimisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A10: progressive neural architecture search."""
+"""Progressive neural architecture search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A3: NASNet's controller, trained by proximal policy optimisation."""
+"""NASNet's controller, trained by proximal policy optimisation."""
 
 from __future__ import annotations
 

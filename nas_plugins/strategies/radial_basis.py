@@ -1,4 +1,4 @@
-"""P8: a surrogate of radial basis functions."""
+"""A surrogate of radial basis functions."""
 
 from __future__ import annotations
 

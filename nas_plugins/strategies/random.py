@@ -1,4 +1,4 @@
-"""A1: random search, the baseline to beat."""
+"""Random search, the baseline to beat."""
 
 from __future__ import annotations
 

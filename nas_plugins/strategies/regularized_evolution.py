@@ -1,4 +1,4 @@
-"""A6: regularized (aging) evolution."""
+"""Regularized (aging) evolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A2: neural architecture search with reinforcement learning."""
+"""Neural architecture search with reinforcement learning."""
 
 from __future__ import annotations
 

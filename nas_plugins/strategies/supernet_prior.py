@@ -1,4 +1,4 @@
-"""E4: a search that starts from what a supernet knows."""
+"""A search that starts from what a supernet knows."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 from nas_plugins.architecture import Choice
 from nas_plugins.decision import Decision
 from nas_plugins.space import SearchSpace
-from nas_plugins.strategies.gaussian_process import Kernel
+from nas_plugins.strategies.posterior import Kernel
 
 __all__ = ["Encoding"]
 

@@ -13,7 +13,7 @@ from nas_plugins.errors import NasPluginsError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 from nas_plugins.strategies.encoding import Encoding
-from nas_plugins.strategies.gaussian_process import GaussianProcess, normal_scores
+from nas_plugins.strategies.posterior import Posterior, normal_scores
 
 __all__ = ["Predictor"]
 
@@ -162,9 +162,9 @@ class Predictor(Strategy):
 
     # -- the model ----------------------------------------------------------------------
 
-    def _model(self) -> GaussianProcess:
+    def _model(self) -> Posterior:
         rows, targets = self._data(len(self._history), self.max_observations)
-        return GaussianProcess(self._encoding.kernel, self._parameters(), rows, targets)
+        return Posterior(self._encoding.kernel, self._parameters(), rows, targets)
 
     def _parameters(self) -> np.ndarray:
         """Of the kernel, fitted to the history as it was at one of few lengths."""

@@ -19,7 +19,7 @@ from nas_plugins.estimators.tabular import TabularNB201
 from nas_plugins.spaces.nas_bench_201 import nas_bench_201
 from nas_plugins.strategies import Predictor, RandomSearch
 from nas_plugins.strategies.encoding import Encoding
-from nas_plugins.strategies.gaussian_process import GaussianProcess, Kernel, normal_scores
+from nas_plugins.strategies.posterior import Kernel, Posterior, normal_scores
 from nas_plugins.testing.strategies import conditional_space, toy_score, toy_space
 
 TABLE = data_directory() / "nb201.npz"
@@ -49,7 +49,7 @@ def test_posterior_is_that_of_the_joint_normal_distribution():
     weights, signal, noise = encoding.kernel.unpack(parameters)
     joint = np.array([[signal * math.exp(-weights @ (a - b) ** 2 / 2) for b in rows] for a in rows])
     seen, across = joint[:8, :8] + noise * np.eye(8), joint[8:, :8]
-    mean, std = GaussianProcess(encoding.kernel, parameters, rows[:8], targets).predict(rows[8:])
+    mean, std = Posterior(encoding.kernel, parameters, rows[:8], targets).predict(rows[8:])
     np.testing.assert_allclose(mean, across @ np.linalg.solve(seen, targets))
     covariance = joint[8:, 8:] - across @ np.linalg.solve(seen, across.T)
     np.testing.assert_allclose(std, np.sqrt(np.diag(covariance)))
@@ -202,13 +202,13 @@ def test_a_long_history_is_learned_from_in_part():
 def test_last_bits_do_not_come_through(monkeypatch):
     space, rng = conditional_space(), np.random.default_rng(0)
     expected = play(Predictor(space, seed=5), 40, toy_score)
-    loss, predict = Kernel._loss, GaussianProcess.predict
+    loss, predict = Kernel._loss, Posterior.predict
 
     def shaken(results):
         return tuple(x * (1 + 1e-15 * rng.standard_normal(np.shape(x))) for x in results)
 
     monkeypatch.setattr(Kernel, "_loss", lambda *arguments: shaken(loss(*arguments)))
-    monkeypatch.setattr(GaussianProcess, "predict", lambda *a: shaken(predict(*a)))
+    monkeypatch.setattr(Posterior, "predict", lambda *a: shaken(predict(*a)))
     assert play(Predictor(space, seed=5), 40, toy_score) == expected
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
-__all__ = ["GaussianProcess", "Kernel", "normal_scores"]
+__all__ = ["Posterior", "Kernel", "normal_scores"]
 
 _STEPS = 50
 _SPREAD = 0.7
@@ -87,7 +87,7 @@ class Kernel:
         return weights, float(np.exp(parameters[-2])), float(np.exp(parameters[-1]))
 
 
-class GaussianProcess:
+class Posterior:
     """The posterior, given parameters that were fitted before.
 
     Rasmussen & Williams 2006, algorithm 2.1, with mean zero.

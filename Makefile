@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEARCH_ARGS ?=
+JOBS ?= 2
 
 .PHONY: help search test test-fast lint docs clean
 
@@ -38,11 +39,14 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One thread each, so that as many processes as cores do not wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(JOBS) --dist worksteal
+
 test: lint
-	$(BIN)/python -m pytest -ra --durations=15
+	$(PYTEST) --durations=25
 
 test-fast: .venv/.dev
-	$(BIN)/python -m pytest -ra -m "not slow and not host"
+	$(PYTEST) -m "not slow and not host"
 
 docs: .venv/.dev
 	$(BIN)/mkdocs build --strict

@@ -3,8 +3,8 @@
 Each method searches CIFAR-10's images with a supernet; the architecture that it derives is
 trained from scratch and tested, in the same way as ``--random`` architectures drawn
 uniformly. All is small enough for two cores: a stated part of the images, made smaller, a
-narrow and shallow network, few epochs. What a method needs at this scale and the paper did
-not is in ``OPTIONS``; everything else is the method's default.
+narrow and shallow network, few epochs. Methods have their defaults; what one may need at this
+scale and the paper did not is a method of its own in ``VARIANTS``.
 
     python -m benchmarks.real_images --methods darts,enas,proxyless,one_shot,uniform \
         --json FILE
@@ -42,8 +42,10 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 }
 """Space to the options of its network, in the search and in the trainings after it."""
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {}
-"""Method to what differs from its defaults."""
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "proxyless_fast": ("proxyless", {"arch_lr": 0.01}),
+}
+"""Name to a method and what differs from its defaults: alphas that move further in few steps."""
 
 
 def search(
@@ -52,9 +54,8 @@ def search(
     """What a method derives: the best by inherited weights of five, where it inherits."""
     with isolated(quiet=True):
         with seeded(seed):
-            module = SupernetClassifier(
-                space, method, mutator_options=OPTIONS.get(method, {}), seed=seed
-            )
+            name, options = VARIANTS.get(method, (method, {}))
+            module = SupernetClassifier(space, name, mutator_options=options, seed=seed)
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",

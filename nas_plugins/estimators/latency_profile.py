@@ -36,8 +36,8 @@ def measure_table(
 
     Random children run end to end while the modules that answer their decisions are timed.
     A choice's cost is what its modules take in one pass, in all places of the same label,
-    less what decisions nested in them take; the constant is what is left of the whole,
-    which is timed without these marks. So the numbers of one child add up to its latency,
+    less what decisions nested in them take; the constant is what is left of the whole, at
+    least 0, which is timed without these marks. So the numbers of one child add up to its latency,
     and every module meets the shapes, the caches and the queue of launches that it has in
     the network. Modules timed alone, as in published tables (Cai et al. 2019,
     arXiv:1812.00332, section 3.3.1), run from a warm cache; differences of whole networks
@@ -92,7 +92,8 @@ def measure_table(
     used = {label: costs for label, costs in table.items() if any(costs.values())}
     network = {"space": space.name, "options": {**space.options, **options}}
     stated = {**network, **conditions.to_dict(), "rounds": rounds, "seed": seed}
-    return LatencyTable(used, float(np.mean(rest)), stated)
+    # The marks take time too: where little is left of the whole, it would come out below zero.
+    return LatencyTable(used, max(0.0, float(np.mean(rest))), stated)
 
 
 # -- which children -----------------------------------------------------------------------

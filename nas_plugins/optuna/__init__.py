@@ -21,6 +21,7 @@ The architecture of a trial *is* its parameters, label to choice, so nothing els
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from nas_plugins.errors import MissingExtraError
@@ -68,10 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "LearningCurvePruner":
-        from nas_plugins.optuna.learning_curve import LearningCurvePruner
-
-        return LearningCurvePruner
+    if name == "LearningCurvePruner":  # which brings SciPy
+        return importlib.import_module("nas_plugins.optuna.learning_curve").LearningCurvePruner
     if name not in _READY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Kept in the module, because a study is pickled with its sampler's class by name.

@@ -423,8 +423,9 @@ def test_bad_arguments_are_named() -> None:
 
 def test_every_strategy_has_a_ready_sampler() -> None:
     for name in REGISTRY:
-        stem = strategy_class(name).__name__
-        ready = stem[: -len("Search")] + "Architecture" if stem.endswith("Search") else stem
+        ready = strategy_class(name).__name__.removesuffix("Prior")
+        if ready.endswith("Search"):
+            ready = ready.removesuffix("Search") + "Architecture"
         sampler = getattr(nas_plugins.optuna, f"{ready}Sampler")(SPACE, seed=0)
         assert type(sampler.strategy) is strategy_class(name)
         assert f"{ready}Sampler" in nas_plugins.optuna.__all__

@@ -33,7 +33,7 @@ ALLOWED = {
     "nas_plugins/nni/": CORE | {"nas_plugins.nni", "lightning_modules", "nni", "yaml"},
     "nas_plugins/optuna/": CORE - {"torch"} | {"nas_plugins.optuna", "optuna"},
     "nas_plugins/strategies/": CORE - {"torch"},
-    "nas_plugins/strategies.posterior.py": {"numpy", "scipy"},
+    "nas_plugins/strategies/posterior.py": {"numpy", "scipy"},
     "nas_plugins/testing/": CORE | {"pytest", "hypothesis"},
     "lightning_modules/": LIGHTNING | {"PIL", "sklearn", "torchmetrics", "torchvision"},
     "lightning_modules/callbacks/": LIGHTNING | {"PIL", "matplotlib"},

@@ -39,6 +39,14 @@ METHODS = ("darts", "enas", "proxyless", "one_shot", "uniform", "gdas", "pc_dart
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "nas_bench_201": {"channels": 8, "num_cells": 1},
     "darts": {"channels": 8, "num_cells": 3},
+    "proxylessnas": {
+        "small_images": True,
+        "num_classes": 10,
+        "widths": [8, 12, 16],
+        "depths": [3, 3, 3],
+        "strides": [1, 2, 2],
+        "last": 64,
+    },
 }
 """Space to the options of its network, in the search and in the trainings after it."""
 

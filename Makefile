@@ -39,14 +39,17 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One thread each, so that as many processes as cores do not wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(JOBS) --dist worksteal
+# One thread each, so that as many processes as cores do not wait for each other. Tests that start
+# a host's own processes come afterwards, one at a time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra
+PARALLEL := -n $(JOBS) --dist worksteal
 
 test: lint
-	$(PYTEST) --durations=25
+	$(PYTEST) $(PARALLEL) --durations=15 -m "not host"
+	$(PYTEST) --durations=15 -m host
 
 test-fast: .venv/.dev
-	$(PYTEST) -m "not slow and not host"
+	$(PYTEST) $(PARALLEL) -m "not slow and not host"
 
 docs: .venv/.dev
 	$(BIN)/mkdocs build --strict

@@ -9,8 +9,10 @@ the network's size is a second objective of the study.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
+from multiprocessing import util
 from pathlib import Path
 
 import optuna
@@ -40,6 +42,11 @@ class Scripted(pl.LightningModule):
         super().__init__()
         self.curve = curve
         self.layer = nn.Linear(1, 1)
+
+    def on_fit_start(self) -> None:
+        # gloo's threads must end before a process does that fit started, or it may abort.
+        if multiprocessing.parent_process() is not None:
+            util.Finalize(None, torch.distributed.destroy_process_group, exitpriority=10)
 
     def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
         return self.layer(batch[0]).sum()

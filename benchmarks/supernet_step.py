@@ -17,7 +17,7 @@ thread it is the better figure on a machine that others use too.
 
     python -m benchmarks.supernet_step --json FILE            # the papers' sizes, 25 minutes,
                                                               # 13 GB
-    python -m benchmarks.supernet_step --quick --json FILE    # within 45 s
+    python -m benchmarks.supernet_step --quick --json FILE    # about a minute
 """
 
 from __future__ import annotations

@@ -318,6 +318,25 @@ class SearchSpace:
                 mutable, limits = self._mutable_with(chosen, odds)
         return Architecture(chosen)
 
+    def exchange(self, architecture: Architecture, label: str, choice: Choice) -> Architecture:
+        """The same with another choice at one of its decisions.
+
+        Decisions that become active take their default, those that become inactive are dropped.
+
+        Raises:
+            ArchitectureError: What comes out is not of the space.
+        """
+        decision = self._decisions.get(label)
+        if (
+            decision is None
+            or label not in architecture
+            or label in self._conditional_on
+            or self.config_space.forbidden_clauses
+            or not decision.allows(choice)
+        ):
+            return self.complete({**architecture, label: choice})
+        return Architecture({**architecture, label: decision.own(choice)})
+
     def crossover(
         self, first: Architecture, second: Architecture, rng: np.random.Generator
     ) -> Architecture:

@@ -93,6 +93,6 @@ def vary(space: SearchSpace, architecture: Architecture, rng: np.random.Generato
     else:
         other = decision.mutate(choice, rng)
     try:
-        return space.complete({**architecture, decision.label: other})
+        return space.exchange(architecture, decision.label, other)
     except ArchitectureError:  # forbidden
         return space.mutate(architecture, rng)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.cost_aware import InverseCostWeightedUtility
 from botorch.acquisition.max_value_entropy_search import (
     qMultiFidelityLowerBoundMaxValueEntropy,
 )
 from botorch.acquisition.utils import project_to_target_fidelity
-from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.kernels.downsampling import DownsamplingKernel
-from botorch.models.model import Model
-from botorch.models.transforms import Standardize
-from gpytorch.kernels import ConstantKernel, Kernel, LinearKernel, ScaleKernel
+from gpytorch.kernels import ConstantKernel, Kernel, LinearKernel
+from gpytorch.models import ExactGP
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.bayesian.acquisition import seeded
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
 from nas_plugins.bayesian.inputs import Inputs
-from nas_plugins.bayesian.surrogate import fitted, kernel_of
+from nas_plugins.bayesian.surrogate import kernel_of, process
 from nas_plugins.decision import ALWAYS
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.space import SearchSpace
@@ -62,6 +60,7 @@ class Fabolas(GaussianProcess):
         num_initial: Proposals before the first model, at shares of 1/64, 1/32, 1/16 and 1/8
             in turn, as far as the space has them (paper: 10).
         max_observations: That the processes are fitted to.
+        refit_every: See :class:`GaussianProcess`.
 
     Raises:
         UnsupportedSpaceError: ``fidelity`` is not a range of numbers in (0, 1], or exists under
@@ -84,6 +83,7 @@ class Fabolas(GaussianProcess):
         fidelity: str = "data_fraction",
         num_initial: int = 10,
         max_observations: int = 400,
+        refit_every: int = 5,
     ) -> None:
         decision = space.decisions.get(fidelity)
         if decision is not None and not (
@@ -98,7 +98,11 @@ class Fabolas(GaussianProcess):
             )
         self.fidelity = fidelity if decision is not None else None
         super().__init__(
-            space, seed=seed, num_initial=num_initial, max_observations=max_observations
+            space,
+            seed=seed,
+            num_initial=num_initial,
+            max_observations=max_observations,
+            refit_every=refit_every,
         )
 
     def recommend(self) -> Architecture:
@@ -139,34 +143,25 @@ class Fabolas(GaussianProcess):
 
     # -- the models ---------------------------------------------------------------------
 
-    def _fit(self, rows: Tensor, scores: Tensor) -> Model:
+    def _process(self, rows: Tensor, scores: Tensor) -> ExactGP:
         if self.fidelity is None:
-            return super()._fit(rows, scores)
+            return super()._process(rows, scores)
         last = rows.shape[1] - 1
         return self._product(rows, scores, DownsamplingKernel(active_dims=(last,)))
 
-    def _seconds(self) -> Model:
+    def _seconds(self) -> ExactGP:
         """Of the logarithm of seconds."""
-        used = self._used()
-        rows = self.inputs.rows(o.architecture for o in used)
-        seconds = torch.tensor([self._cost(o) for o in used], dtype=rows.dtype).log()
+        return self._learned("seconds", self._process_of_seconds, lambda o: math.log(self._cost(o)))
+
+    def _process_of_seconds(self, rows: Tensor, seconds: Tensor) -> ExactGP:
         last = rows.shape[1] - 1
         return self._product(rows, seconds, ConstantKernel() + LinearKernel(active_dims=(last,)))
 
-    def _product(self, rows: Tensor, values: Tensor, over_shares: Kernel) -> Model:
+    def _product(self, rows: Tensor, values: Tensor, over_shares: Kernel) -> ExactGP:
         """A process whose covariance is that of architectures times one over shares."""
         columns = range(rows.shape[1] - 1)
-
-        def make() -> SingleTaskGP:
-            kernel = over_shares if not columns else self._of_columns(columns) * over_shares
-            return SingleTaskGP(
-                rows,
-                values[:, None],
-                covar_module=ScaleKernel(kernel).to(rows),
-                outcome_transform=Standardize(m=1),
-            )
-
-        return fitted(make)
+        kernel = over_shares if not columns else self._of_columns(columns) * over_shares
+        return process(rows, values, kernel)
 
     def _of_columns(self, columns: Sequence[int]) -> Kernel:
         return kernel_of(columns, self.inputs.categorical)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from botorch.models.model import Model
+from gpytorch.models import ExactGP
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.bayesian.acquisition import ACQUISITIONS, acquisition, best_place
 from nas_plugins.bayesian.candidates import climb
 from nas_plugins.bayesian.inputs import Inputs
-from nas_plugins.bayesian.surrogate import fit
+from nas_plugins.bayesian.surrogate import conditioned, fitted, kernel_of, process
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 
@@ -49,6 +50,9 @@ class GaussianProcess(Strategy):
         num_initial: Random proposals, until so many have a score.
         max_observations: That the process is fitted to; if there are more, half are the
             latest, the rest the best of the others. A fit to 400 takes seconds.
+        refit_every: After so many further scores the kernel's hyper-parameters are fitted
+            anew, counted from ``num_initial``; in between the process is conditioned on
+            every score with those it has. Most of an ask's time goes into the fits.
 
     Raises:
         ValueError: An option out of its range.
@@ -62,6 +66,7 @@ class GaussianProcess(Strategy):
         acquisition: str = "ei",
         num_initial: int = 10,
         max_observations: int = 400,
+        refit_every: int = 5,
     ) -> None:
         if acquisition not in ACQUISITIONS:
             raise ValueError(
@@ -72,15 +77,18 @@ class GaussianProcess(Strategy):
                 f"num_initial is {num_initial} and max_observations {max_observations}; "
                 "expected 2 <= num_initial <= max_observations"
             )
+        if refit_every < 1:
+            raise ValueError(f"refit_every is {refit_every}; expected at least 1")
         self.acquisition = acquisition
         self.num_initial = num_initial
         self.max_observations = max_observations
+        self.refit_every = refit_every
         self.inputs = self._make_inputs(space)
         super().__init__(space, seed=seed)
 
     def __getstate__(self) -> dict[str, Any]:
         # Columns are functions, and the model is fitted again where it is needed.
-        return {**self.__dict__, "inputs": None, "_model": None}
+        return {**self.__dict__, "inputs": None, "_model": None, "_fits": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -93,6 +101,7 @@ class GaussianProcess(Strategy):
         self._scored: list[Observation] = []
         self._known: set[Hashable] = set()
         self._model: Model | None = None
+        self._fits: dict[str, tuple[Hashable, ExactGP]] = {}
 
     def _observe(self, observation: Observation) -> None:
         self._known.add(self.space.canonical(observation.architecture))
@@ -139,16 +148,39 @@ class GaussianProcess(Strategy):
 
     @property
     def model(self) -> Model:
-        """The process, fitted to what was told; of scores in their own units."""
+        """The process, conditioned on what was told; of scores in their own units."""
         if self._model is None:
-            used = self._used()
-            rows = self.inputs.rows(o.architecture for o in used)
-            scores = torch.tensor([number_of(o) for o in used], dtype=torch.float64)
-            self._model = self._fit(rows, scores)
+            self._model = self._learned("score", self._process, number_of)
         return self._model
 
-    def _fit(self, rows: Tensor, scores: Tensor) -> Model:
-        return fit(rows, scores, self.inputs.categorical)
+    def _process(self, rows: Tensor, scores: Tensor) -> ExactGP:
+        kernel = kernel_of(range(rows.shape[1]), self.inputs.categorical)
+        return process(rows, scores, kernel)
+
+    def _learned(
+        self,
+        name: str,
+        make: Callable[[Tensor, Tensor], ExactGP],
+        number: Callable[[Observation], float],
+    ) -> ExactGP:
+        """A process of some number of the observations.
+
+        Its hyper-parameters are a function of the history alone, whenever they were fitted.
+        """
+        counted = self._counted()
+        since = max(0, len(counted) - self.num_initial) % self.refit_every
+        before = counted[: len(counted) - since]
+
+        def made_of(observations: list[Observation]) -> ExactGP:
+            used = self._kept(observations)
+            values = torch.tensor([number(o) for o in used], dtype=torch.float64)
+            return make(self.inputs.rows(o.architecture for o in used), values)
+
+        key = counted[0].budget, len(before)
+        if name not in self._fits or self._fits[name][0] != key:
+            self._fits[name] = key, fitted(lambda: made_of(before))
+        fit = self._fits[name][1]
+        return fit if not since else conditioned(lambda: made_of(counted), fit)
 
     @property
     def has_model(self) -> bool:
@@ -169,18 +201,25 @@ class GaussianProcess(Strategy):
             return self.model.posterior(rows).mean.max()
 
     def _used(self) -> list[Observation]:
-        """Observations at the largest budget that has enough of them, the latest and the best."""
+        """What the process is conditioned on."""
+        return self._kept(self._counted())
+
+    def _counted(self) -> list[Observation]:
+        """Observations at the largest budget that has enough of them."""
         groups: dict[float, list[Observation]] = {}
         for observation in self._scored:
             budget = np.inf if observation.budget is None else observation.budget
             groups.setdefault(budget, []).append(observation)
         enough = [b for b, of in groups.items() if len(of) >= self.num_initial]
-        used = groups[max(enough or groups, key=lambda b: len(groups[b]) if not enough else b)]
-        if len(used) <= self.max_observations:
-            return used
+        return groups[max(enough or groups, key=lambda b: len(groups[b]) if not enough else b)]
+
+    def _kept(self, observations: list[Observation]) -> list[Observation]:
+        """The latest and the best, where there are too many."""
+        if len(observations) <= self.max_observations:
+            return observations
         half = self.max_observations // 2
-        older = sorted(used[:-half], key=lambda o: -number_of(o))
-        return older[: self.max_observations - half] + used[-half:]
+        older = sorted(observations[:-half], key=lambda o: -number_of(o))
+        return older[: self.max_observations - half] + observations[-half:]
 
 
 def number_of(observation: Observation) -> float:

@@ -12,13 +12,13 @@ from typing import Any, Union
 import numpy as np
 import torch
 from botorch.models import MultiTaskGP
-from botorch.models.model import Model
 from botorch.models.transforms import Standardize
+from gpytorch.models import ExactGP
 from torch import Tensor
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
-from nas_plugins.bayesian.surrogate import fitted, kernel_of
+from nas_plugins.bayesian.surrogate import kernel_of
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.space import SearchSpace
 
@@ -51,6 +51,7 @@ class MultiTask(GaussianProcess):
         acquisition: See :class:`GaussianProcess`.
         num_initial: Proposals before the first model, the best of the tasks in turn.
         max_observations: Of the study, and of each task.
+        refit_every: See :class:`GaussianProcess`.
 
     Raises:
         TaskError: A file is not what :func:`write_task` wrote.
@@ -66,6 +67,7 @@ class MultiTask(GaussianProcess):
         acquisition: str = "ei",
         num_initial: int = 3,
         max_observations: int = 200,
+        refit_every: int = 5,
     ) -> None:
         loaded = [_read(task) if isinstance(task, (str, Path)) else task for task in tasks]
         self._tasks = [
@@ -79,6 +81,7 @@ class MultiTask(GaussianProcess):
             acquisition=acquisition,
             num_initial=num_initial,
             max_observations=max_observations,
+            refit_every=refit_every,
         )
 
     def _begin(self, number: int, rng: np.random.Generator) -> Architecture:
@@ -88,9 +91,9 @@ class MultiTask(GaussianProcess):
         new = dict.fromkeys(in_turn)
         return list(new)[number % len(new)]
 
-    def _fit(self, rows: Tensor, scores: Tensor) -> Model:
+    def _process(self, rows: Tensor, scores: Tensor) -> ExactGP:
         if not self._tasks:
-            return super()._fit(rows, scores)
+            return super()._process(rows, scores)
         parts = [(rows, scores)]
         for task in self._tasks:
             used = task[: self.max_observations]
@@ -101,15 +104,11 @@ class MultiTask(GaussianProcess):
         scale, middle = scores.std(unbiased=False), scores.mean()
         y = torch.cat([_standardised(values) for _, values in parts])
         y = middle + (scale if scale > 0 else 1.0) * y
-
-        def make() -> MultiTaskGP:
-            kernel = kernel_of(range(self.inputs.size), self.inputs.categorical).to(x)
-            return MultiTaskGP(
-                x, y[:, None], task_feature=-1, output_tasks=[0], covar_module=kernel,
-                outcome_transform=Standardize(m=1),
-            )  # fmt: skip
-
-        return fitted(make)
+        kernel = kernel_of(range(self.inputs.size), self.inputs.categorical).to(x)
+        return MultiTaskGP(
+            x, y[:, None], task_feature=-1, output_tasks=[0], covar_module=kernel,
+            outcome_transform=Standardize(m=1),
+        )  # fmt: skip
 
 
 def write_task(pairs: Task, path: str | Path) -> None:

@@ -32,6 +32,7 @@ class ProportionalImprovement(GaussianProcess):
         num_initial: Random proposals, until so many have a score.
         num_candidates: Draws from the prior, of which one is taken.
         max_observations: That the process is fitted to.
+        refit_every: See :class:`GaussianProcess`.
     """
 
     def __init__(
@@ -42,12 +43,17 @@ class ProportionalImprovement(GaussianProcess):
         num_initial: int = 10,
         num_candidates: int = 500,
         max_observations: int = 400,
+        refit_every: int = 5,
     ) -> None:
         if num_candidates < 1:
             raise ValueError(f"num_candidates is {num_candidates}; expected at least 1")
         self.num_candidates = num_candidates
         super().__init__(
-            space, seed=seed, num_initial=num_initial, max_observations=max_observations
+            space,
+            seed=seed,
+            num_initial=num_initial,
+            max_observations=max_observations,
+            refit_every=refit_every,
         )
 
     def _draw(self, number: int, attempt: int) -> Architecture:

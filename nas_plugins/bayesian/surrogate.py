@@ -18,37 +18,32 @@ from gpytorch.models import ExactGP
 from gpytorch.priors import LogNormalPrior
 from torch import Tensor
 
-__all__ = ["fit", "fitted", "kernel_of"]
+__all__ = ["conditioned", "fitted", "kernel_of", "process"]
 
 _MAX_STEPS = 50
 """Of L-BFGS: the marginal likelihood has long flat valleys, whose ends are worth little."""
 
 
-def fit(x: Tensor, y: Tensor, categorical: Sequence[int]) -> SingleTaskGP:
-    """A Gaussian process with the hyper-parameters of the largest marginal likelihood.
-
-    Torch's generators are left as they are.
+def process(x: Tensor, y: Tensor, kernel: Kernel) -> SingleTaskGP:
+    """A Gaussian process whose hyper-parameters are yet to be fitted.
 
     Args:
         x: Shape ``(observations, columns)``.
         y: Shape ``(observations,)``, higher is better.
-        categorical: Columns of categories.
+        kernel: Without a scale of its own.
     """
-
-    def make() -> SingleTaskGP:
-        kernel = ScaleKernel(kernel_of(range(x.shape[1]), categorical)).to(x)
-        return SingleTaskGP(x, y[:, None], covar_module=kernel, outcome_transform=Standardize(m=1))
-
-    return fitted(make)
+    scaled = ScaleKernel(kernel).to(x)
+    return SingleTaskGP(x, y[:, None], covar_module=scaled, outcome_transform=Standardize(m=1))
 
 
 M = TypeVar("M", bound=ExactGP)
 
 
 def fitted(make: Callable[[], M]) -> M:
-    """The model that is made, its hyper-parameters fitted.
+    """The model that is made, its hyper-parameters those of the largest marginal likelihood.
 
-    Where that fails the priors' own have to do. What is drawn is the same each time.
+    Where that fails the priors' own have to do. What is drawn is the same each time, and
+    torch's generators are left as they are.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few or equal scores, and of steps that ran out
@@ -64,6 +59,17 @@ def fitted(make: Callable[[], M]) -> M:
             for parameter in model.parameters():
                 # Where the search for them ends depends on last bits, which differ by machine.
                 parameter.copy_(parameter.round(decimals=2))
+    model.eval()
+    return model
+
+
+def conditioned(make: Callable[[], M], like: M) -> M:
+    """The model that is made, with the hyper-parameters of one that was fitted before."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few or equal scores
+        model = make()
+        for parameter, known in zip(model.parameters(), like.parameters(), strict=True):
+            parameter.copy_(known)
     model.eval()
     return model
 

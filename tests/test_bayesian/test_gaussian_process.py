@@ -20,7 +20,13 @@ from nas_plugins.bayesian.candidates import climb, vary
 from nas_plugins.bayesian.inputs import Inputs
 from nas_plugins.bayesian.pictures import draw_beliefs
 from nas_plugins.strategies import Observation, RandomSearch, create
-from nas_plugins.testing.strategies import StrategyContract, conditional_space, play, toy_space
+from nas_plugins.testing.strategies import (
+    StrategyContract,
+    conditional_space,
+    play,
+    toy_score,
+    toy_space,
+)
 
 
 class TestContract(StrategyContract):
@@ -229,6 +235,35 @@ def test_a_long_history_is_fitted_in_part():
     strategy.replay(history)
     used = strategy._used()
     assert used == [*history[:5], *history[-5:]]
+
+
+def test_between_fits_the_process_knows_every_score_with_the_same_kernel():
+    space = toy_space()
+    rng = np.random.default_rng(0)
+    history = [Observation(a, toy_score(a)) for a in (space.sample(rng) for _ in range(15))]
+
+    def after(told, **options):
+        strategy = GaussianProcess(space, num_initial=5, **options)
+        strategy.replay(history[:told])
+        return strategy
+
+    def kernel(strategy):
+        return torch.cat([p.detach().flatten() for p in strategy.model.parameters()])
+
+    assert torch.equal(kernel(after(14)), kernel(after(10)))
+    assert not torch.equal(kernel(after(15)), kernel(after(10)))
+    assert not torch.equal(kernel(after(11, refit_every=1)), kernel(after(10)))
+    latest = [history[13].architecture]
+    known, unknown = (after(told).predict(latest)[1][0] for told in (14, 13))
+    assert known < unknown
+    # Whoever comes late has the kernel of who was there, and so the proposals.
+    told_one_by_one = after(10)
+    for observation in history[10:13]:
+        told_one_by_one.ask()
+        told_one_by_one.tell(observation.architecture, observation.score)
+    assert told_one_by_one.ask(13) == after(13).ask(13)
+    with pytest.raises(ValueError, match="refit_every is 0"):
+        after(0, refit_every=0)
 
 
 def test_found_by_name():

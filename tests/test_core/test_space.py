@@ -131,6 +131,25 @@ def test_neighbours_are_all_one_decision_away():
     }
 
 
+def test_an_exchanged_choice_is_what_completing_makes_of_it():
+    rng = np.random.default_rng(0)
+    for space in (conditional_space(), every_kind()):
+        for _ in range(100):
+            first, second = space.sample(rng), space.sample(rng)
+            for label, choice in second.items():
+                try:
+                    expected = space.complete({**first, label: choice})
+                except ArchitectureError:  # forbidden
+                    with pytest.raises(ArchitectureError, match="forbidden"):
+                        space.exchange(first, label, choice)
+                else:
+                    assert space.exchange(first, label, choice) == expected
+    space = SearchSpace(ConfigurationSpace({"a": ["x", "y"], "n": (1, 3)}))
+    assert space.exchange(space.default(), "n", 3.0) == Architecture({"a": "x", "n": 3})
+    with pytest.raises(ArchitectureError, match="'z' at 'a'"):
+        space.exchange(space.default(), "a", "z")
+
+
 def test_size_counts_conditions_and_clauses():
     assert conditional_space().size == math.inf
     finite = ConfigurationSpace({"a": ["x", "y"], "n": (1, 3)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,22 +15,23 @@ from nni.nas.hub.pytorch import DARTS as Space
 from nni.nas.oneshot.pytorch.strategy import DARTS
 from torch.utils.data import TensorDataset
 
+from benchmarks.stopwatch import Figures, Stopwatch
 
-class Clock(pl.Callback):
-    """Seconds on the clock and of the processor of each batch's step."""
+
+class Timing(pl.Callback):
+    """What each batch's step takes."""
 
     def __init__(self) -> None:
-        self.times: list[tuple[float, float]] = []
+        self.steps: list[Figures] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self._began = time.perf_counter(), time.process_time()
+        self._stopwatch = Stopwatch()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        clock, cpu = self._began
-        self.times.append((time.perf_counter() - clock, time.process_time() - cpu))
+        self.steps.append(self._stopwatch.read())
 
 
-def step_times(network: Mapping[str, Any], steps: int) -> list[tuple[float, float]]:
+def timed_steps(network: Mapping[str, Any], steps: int) -> list[Figures]:
     """Of so many steps, each one on the architecture and one on the weights."""
 
     def loader() -> Any:
@@ -39,7 +39,7 @@ def step_times(network: Mapping[str, Any], steps: int) -> list[tuple[float, floa
         images = TensorDataset(torch.randn(num, 3, 32, 32), torch.randint(10, (num,)))
         return DataLoader(images, batch_size=network["batch"])
 
-    clock = Clock()
+    timing = Timing()
     evaluator = Classification(
         learning_rate=0.025,
         weight_decay=3e-4,
@@ -48,7 +48,7 @@ def step_times(network: Mapping[str, Any], steps: int) -> list[tuple[float, floa
         val_dataloaders=loader(),
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[clock],
+        callbacks=[timing],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -60,4 +60,4 @@ def step_times(network: Mapping[str, Any], steps: int) -> list[tuple[float, floa
         experiment.config.experiment_working_directory = directory
         experiment.run()
         experiment.stop()
-    return clock.times
+    return timing.steps

@@ -52,6 +52,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "proxyless_fast": ("proxyless", {"arch_lr": 0.01}),
+    "proxyless_reinforce": ("proxyless", {"method": "reinforce"}),
 }
 """Name to a method and what differs from its defaults: alphas that move further in few steps."""
 

@@ -8,29 +8,25 @@ the first row's of the same system.
 
 Single paths (ENAS, ProxylessNAS, one-shot): a step is one on the weights, sampling included,
 or where the name says so one on the architecture. ``child`` is the very same path, built and
-trained alone. Both take turns in one process, ``times`` is the median ratio; memory is
-measured in a process each, and ``idle_mb`` is what the supernet's weights take besides.
+trained alone; both take turns, and ``times`` and ``memory`` are median ratios.
 
-All is random images of 32x32, SGD with momentum and clipping, no trainer. ``peak_mb`` is the
-peak of resident memory less that after the imports. ``cpu_s`` is processor time: with one
-thread it is the better figure on a machine that others use too.
+All is random images of 32x32, SGD with momentum and clipping, no trainer; each system in a
+process of its own. ``peak_mb`` is the peak of resident memory during a step over what was
+resident before it, so that weights and compiled kernels do not count; ``idle_mb`` is what the
+supernet's weights and momenta take. ``cpu_s`` is processor time: with one thread it is the
+better figure on a machine that others use too.
 
-    python -m benchmarks.supernet_step --json FILE            # the papers' sizes, 25 minutes,
-                                                              # 13 GB
-    python -m benchmarks.supernet_step --quick --json FILE    # about a minute
+    python -m benchmarks.supernet_step --json FILE            # the papers' sizes, 10 GB
+    python -m benchmarks.supernet_step --quick --json FILE    # within 45 seconds
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
-import resource
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +35,7 @@ from torch.nn import functional as F
 
 from benchmarks import plain_darts
 from benchmarks.report import add_json, report
+from benchmarks.stopwatch import Figures, Stopwatch
 from nas_plugins import mutators, spaces
 from nas_plugins.architecture import Architecture
 from nas_plugins.mutators.base import Mutator
@@ -76,9 +73,9 @@ NETWORKS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "proxylessnas": {
             "small_images": True,
             "num_classes": 10,
-            "widths": [16, 24, 32],
-            "depths": [2, 2, 2],
-            "strides": [1, 2, 2],
+            "widths": [16, 24],
+            "depths": [2, 2],
+            "strides": [1, 2],
             "last": 160,
             "batch": 8,
         },
@@ -87,17 +84,7 @@ NETWORKS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 """Size to space to the options of its network, and the images of a batch."""
 
 
-# -- in a process of its own -------------------------------------------------------------------
-
-
-def resident_mb() -> float:
-    """Of this process, now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+# -- in a process for each system --------------------------------------------------------------
 
 
 def random_batches(num: int, batch: int) -> list[Batch]:
@@ -117,21 +104,21 @@ def weight_step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: Bat
     """The same for supernet and child."""
     optimizer.zero_grad()
     loss_of(network, batch).backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 5.0)
     optimizer.step()
 
 
-def searching(job: Mapping[str, Any]) -> Step:
+def searching(job: Mapping[str, Any], variant: str) -> Step:
     """One step of a mixture's search."""
     method, options = MIXTURES[job["system"]]
     network = dict(job["network"])
     train, valid = random_batches(2, network.pop("batch"))
-    if job["variant"] == "published":
+    if variant == "published":
         search = plain_darts.Search(
             plain_darts.Network(**network), second_order=options["order"] == 2
         )
         return lambda: search.step(train, valid)
-    supernet = spaces.load("darts", **network).supernet(execution=job["variant"])
+    supernet = spaces.load("darts", **network).supernet(execution=variant)
     mutator = mutators.create(method, supernet, **options)
     optimizer = optimizer_of(supernet)
 
@@ -163,14 +150,36 @@ def open_path(supernet: Supernet) -> Architecture:
     return supernet.space.complete(choices)
 
 
-def taking_turns(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Steps of a supernet and of the child that each would be alone, one after the other."""
+def timed(step: Callable[[], object]) -> Figures:
+    stopwatch = Stopwatch()
+    step()
+    return stopwatch.read()
+
+
+def mixtures(job: Mapping[str, Any]) -> dict[str, list[Figures]]:
+    """Variant to its steps; in each round every variant has its turn."""
+    found: dict[str, list[Figures]] = {variant: [] for variant in job["variants"]}
+    for _ in range(job["rounds"]):
+        for variant in job["variants"]:
+            step = searching(job, variant)
+            step()  # makes its kernels and momenta
+            found[variant] += [timed(step) for _ in range(job["steps"])]
+    return found
+
+
+def with_nni(job: Mapping[str, Any]) -> dict[str, list[Figures]]:
+    from benchmarks.nni_darts import timed_steps  # heavy, and an extra
+
+    return {"nni": timed_steps(job["network"], 1 + job["steps"])[1:]}
+
+
+def single_paths(job: Mapping[str, Any]) -> dict[str, list[Figures]]:
+    """Steps of a supernet and of the child that each would be alone, in turn."""
     supernet, mutator = sampling(job)
     optimizer = optimizer_of(supernet)
     train, valid = random_batches(2, job["network"]["batch"])
-    found: dict[str, Any] = {"step_s": [], "cpu_s": [], "child_s": [], "child_cpu_s": []}
-    found["architectures"] = []
-    for number in range(job["warmup"] + job["steps"]):
+    found: dict[str, list[Figures]] = {"child": [], "fused": []}
+    for number in range(1 + job["steps"]):
         mutator.open_for_weights()
         architecture = open_path(supernet)
         child = supernet.child(architecture)
@@ -188,169 +197,64 @@ def taking_turns(job: Mapping[str, Any]) -> dict[str, Any]:
             mutator.generator.set_state(state)
             again = supernet.set_path(architecture)  # the drawing counts, its result does not
             assert again == architecture
-            step = timed(lambda: weight_step(supernet, optimizer, train))
-            ours = (ours[0] + step[0], ours[1] + step[1])
+            drawing, ours = ours, timed(lambda: weight_step(supernet, optimizer, train))
+            for key in ("step_s", "cpu_s"):
+                ours[key] += drawing[key]
         theirs = timed(lambda child=child, alone=alone: weight_step(child, alone, train))
-        if number >= job["warmup"]:
-            found["architectures"].append(dict(architecture))
-            for key, value in zip(("step_s", "cpu_s"), ours, strict=True):
-                found[key].append(value)
-            for key, value in zip(("child_s", "child_cpu_s"), theirs, strict=True):
-                found[key].append(value)
+        if number:  # the first makes kernels
+            found["child"].append(theirs)
+            found["fused"].append(ours)
+    momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
+    tensors = [*supernet.parameters(), *supernet.buffers(), *momenta]
+    idle_mb = sum(t.numel() * t.element_size() for t in tensors) / 2**20
+    for step in found["fused"]:
+        step["idle_mb"] = idle_mb
     return found
 
 
-def stepping_alone(job: Mapping[str, Any]) -> tuple[Step, Callable[[], float]]:
-    """A step of a supernet's single paths or of children, and what is idle meanwhile in MB."""
-    train, valid = random_batches(2, job["network"]["batch"])
-    architectures = map(Architecture, job["architectures"])
-    if job["variant"] == "child":
-        network = {name: value for name, value in job["network"].items() if name != "batch"}
-        space = spaces.load(SINGLE_PATHS[job["system"]][0], **network)
-
-        def child_step() -> None:
-            child = space.build(next(architectures))
-            weight_step(child, optimizer_of(child), train)
-
-        return child_step, lambda: 0.0
-    supernet, mutator = sampling(job)
-    optimizer = optimizer_of(supernet)
-
-    def path_step() -> None:
-        if job["system"] == "proxyless_arch":
-            mutator.architecture_step(lambda b: loss_of(supernet, b), train, valid, optimizer)
-        else:
-            supernet.set_path(next(architectures))
-            weight_step(supernet, optimizer, train)
-
-    def idle_mb() -> float:
-        momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
-        tensors = [*supernet.parameters(), *supernet.buffers(), *momenta]
-        return sum(t.numel() * t.element_size() for t in tensors) / 2**20
-
-    return path_step, idle_mb
-
-
-def timed(step: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock and of the processor."""
-    gc.collect()
-    clock, cpu = time.perf_counter(), time.process_time()
-    step()
-    return time.perf_counter() - clock, time.process_time() - cpu
-
-
-def work(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What a process of its own measures."""
+def work(job: Mapping[str, Any]) -> dict[str, list[Figures]]:
+    """Variant to its steps, as a process of its own measures them."""
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    if job["task"] == "turns":
-        return taking_turns(job)
-    if job["variant"] == "nni":
+    if job["variants"] == ["nni"]:
         return with_nni(job)
-    at_start = resident_mb()
-    if job["system"] in MIXTURES:
-        step, idle_mb = searching(job), float  # nothing is idle
-    else:
-        step, idle_mb = stepping_alone(job)
-    times = [timed(step) for _ in range(job["warmup"] + job["steps"])][job["warmup"] :]
-    return {
-        "step_s": [clock for clock, _ in times],
-        "cpu_s": [cpu for _, cpu in times],
-        "peak_mb": peak_mb() - at_start,
-        "idle_mb": idle_mb(),
-    }
-
-
-def with_nni(job: Mapping[str, Any]) -> dict[str, Any]:
-    from benchmarks.nni_darts import step_times  # heavy, and an extra
-
-    at_start = resident_mb()
-    times = step_times(job["network"], job["warmup"] + job["steps"])[job["warmup"] :]
-    return {
-        "step_s": [clock for clock, _ in times],
-        "cpu_s": [cpu for _, cpu in times],
-        "peak_mb": peak_mb() - at_start,
-    }
+    return mixtures(job) if job["system"] in MIXTURES else single_paths(job)
 
 
 # -- from outside ------------------------------------------------------------------------------
 
 
-def in_a_process(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Forked, so that the imports are there and nothing else is."""
+def measure(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of one system. Its process is forked: the imports are there and nothing else is."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(work, (job,))
+        found = pool.apply(work, (job,))
+        if "nni" in job["variants"]:
+            found |= pool.apply(work, ({**job, "variants": ["nni"]},))
+    first = next(iter(found.values()))
+    return [
+        {
+            "system": job["system"] if variant != "child" else "child",
+            "variant": variant if variant != "child" else job["system"],
+            "step_s": median([step["step_s"] for step in steps]),
+            "cpu_s": median([step["cpu_s"] for step in steps]),
+            "peak_mb": round(max(step["peak_mb"] for step in steps)),
+            "idle_mb": round(steps[0].get("idle_mb", 0)),
+            "times": share(steps, first, "step_s"),
+            "memory": share(steps, first, "peak_mb"),
+            "threads": job["threads"],
+            "network": ", ".join(f"{name} {value}" for name, value in job["network"].items()),
+        }
+        for variant, steps in found.items()
+    ]
+
+
+def share(steps: Sequence[Figures], of: Sequence[Figures], key: str) -> float:
+    """Median ratio of steps that took turns."""
+    return round(statistics.median(a[key] / b[key] for a, b in zip(steps, of, strict=False)), 3)
 
 
 def median(values: Sequence[float]) -> float:
     return round(statistics.median(values), 4)
-
-
-def row_of(job: Mapping[str, Any], variant: str, **measured: Any) -> dict[str, Any]:
-    settings = ", ".join(f"{name} {value}" for name, value in job["network"].items())
-    return {
-        "system": job["system"],
-        "variant": variant,
-        "network": settings,
-        "threads": job["threads"],
-        **measured,
-    }
-
-
-def measure_mixture(job: dict[str, Any], variants: Sequence[str], rounds: int) -> list[Any]:
-    """Rows of one system; its variants take turns."""
-    found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
-    for _ in range(rounds):
-        for variant in variants:
-            found[variant].append(in_a_process({**job, "task": "alone", "variant": variant}))
-    rows = []
-    for variant, results in found.items():
-        row = row_of(
-            job,
-            variant,
-            step_s=median([s for result in results for s in result["step_s"]]),
-            cpu_s=median([s for result in results for s in result["cpu_s"]]),
-            peak_mb=round(statistics.median(result["peak_mb"] for result in results)),
-            idle_mb=0,
-        )
-        first = rows[0] if rows else row
-        row["times"] = round(row["step_s"] / first["step_s"], 3)
-        row["memory"] = round(row["peak_mb"] / first["peak_mb"], 3)
-        rows.append(row)
-    return rows
-
-
-def measure_single_path(job: dict[str, Any]) -> list[Any]:
-    """Rows of the supernet's step and of the lone child's."""
-    turns = in_a_process({**job, "task": "turns"})
-    alone = {**job, "task": "alone", "warmup": 0, "steps": len(turns["architectures"])}
-    alone["architectures"] = turns["architectures"]
-    ours = in_a_process({**alone, "variant": "fused"})
-    theirs = in_a_process({**alone, "variant": "child"})
-    idle = ours["idle_mb"]
-    ratios = [a / b for a, b in zip(turns["step_s"], turns["child_s"], strict=True)]
-    return [
-        row_of(
-            {**job, "system": "child"},
-            job["system"],
-            step_s=median(turns["child_s"]),
-            cpu_s=median(turns["child_cpu_s"]),
-            peak_mb=round(theirs["peak_mb"]),
-            idle_mb=0,
-            times=1.0,
-            memory=1.0,
-        ),
-        row_of(
-            job,
-            "fused",
-            step_s=median(turns["step_s"]),
-            cpu_s=median(turns["cpu_s"]),
-            peak_mb=round(ours["peak_mb"]),
-            idle_mb=round(idle),
-            times=round(statistics.median(ratios), 3),
-            memory=round((ours["peak_mb"] - idle) / theirs["peak_mb"], 3),
-        ),
-    ]
 
 
 def main() -> None:
@@ -379,22 +283,19 @@ def main() -> None:
     for system in asked:
         if system not in systems:
             raise SystemExit(f"unknown system {system!r}; expected some of {','.join(systems)}")
+    for system in asked:
         space = "darts" if system in MIXTURES else SINGLE_PATHS[system][0]
         job = {"system": system, "network": NETWORKS[size][space], "threads": arguments.threads}
-        if system in MIXTURES:
-            job |= {"warmup": 1, "steps": arguments.steps or 1}
-            variants = arguments.variants.split(",")
-            if system == "path_dropout":  # not in the plain reading
-                variants = [variant for variant in variants if variant != "published"]
-            if arguments.quick and system == "darts_second_order":  # to keep within the time
-                variants = [variant for variant in variants if variant in ("published", "fused")]
-            if arguments.nni and system == "darts_first_order":
-                variants.append("nni")
-            rounds = arguments.rounds or (1 if arguments.quick else 2)
-            rows += measure_mixture(job, variants, rounds)
-        else:
-            job |= {"warmup": 1, "steps": arguments.steps or (3 if arguments.quick else 7)}
-            rows += measure_single_path(job)
+        variants = arguments.variants.split(",")
+        if system == "path_dropout":  # not in the plain reading
+            variants = [variant for variant in variants if variant != "published"]
+        if arguments.quick and system == "darts_second_order":  # to keep within 45 s
+            variants = [variant for variant in variants if variant != "low_memory"]
+        if arguments.nni and system == "darts_first_order":
+            variants.append("nni")
+        steps = arguments.steps or (1 if system in MIXTURES else 3 if arguments.quick else 7)
+        rounds = arguments.rounds or (1 if arguments.quick else 2)
+        rows += measure({**job, "variants": variants, "steps": steps, "rounds": rounds})
         if arguments.json is not None:  # what there is, should the rest be interrupted
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     report(rows, arguments.json)

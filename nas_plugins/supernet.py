@@ -409,7 +409,12 @@ class Supernet(nn.Module):
         self.network = space.network(mixer, **self.options)
         self.gates = mixer.gates
         self._sharing = Sharing(keep=execution == "fused")
-        for module in self.network.modules():
+        self._mixed = [  # a path is set before every step, and walking all modules takes a while
+            m
+            for m in self.network.modules()
+            if isinstance(m, (MixedLayer, MixedInputs, MixedRepeat))
+        ]
+        for module in self._mixed:
             if isinstance(module, MixedLayer):
                 module.sharing = self._sharing
         self.mix_uniformly()
@@ -437,7 +442,7 @@ class Supernet(nn.Module):
     def set_path(self, architecture: Mapping[str, Choice]) -> Architecture:
         """Make the forward pass that of one architecture; returns it, validated."""
         architecture = self._validate(architecture)
-        for module in self.network.modules():
+        for module in self._mixed:
             if isinstance(module, MixedInputs):
                 if module.num_chosen is None:
                     reachable = any(
@@ -448,7 +453,7 @@ class Supernet(nn.Module):
                 if reachable:
                     names = list(module.edges)
                     module.gate.select(*(names.index(n) for n in module.chosen(architecture)))
-            elif isinstance(module, (MixedLayer, MixedRepeat)):
+            else:
                 label = module.gate.label
                 if label in architecture:
                     module.gate.select(module.gate.choices.index(architecture[label]))

@@ -117,26 +117,28 @@ class Controller(nn.Module):
 
     def _answer(self, decision: Decision, active: list[int], draft: _Draft, pick: Pick) -> None:
         """One step of the sequences in which a decision is active."""
-        label, rows = decision.label, torch.tensor(active, device=self.start.device)
-        hidden, cell = self.cell(draft.inputs[rows], (draft.hidden[rows], draft.cell[rows]))
+        label, rows = decision.label, draft.rows(active)
+        state = (
+            (draft.hidden, draft.cell) if rows is None else (draft.hidden[rows], draft.cell[rows])
+        )
+        hidden, cell = self.cell(draft.inputs if rows is None else draft.inputs[rows], state)
         log_p = self._log_probabilities(label, hidden)
         choices = self._choices[label]
         picked = pick(label, active, log_p)
         for i, choice in zip(active, picked.tolist(), strict=True):
             draft.choices[i][label] = choices[choice]
         taken = picked.to(log_p.device)
-        draft.hidden = draft.hidden.index_copy(0, rows, hidden)
-        draft.cell = draft.cell.index_copy(0, rows, cell)
-        answers = self.embeddings[self._position[label]](taken)
-        draft.inputs = draft.inputs.index_copy(0, rows, answers)
+        draft.hidden = _put(draft.hidden, rows, hidden)
+        draft.cell = _put(draft.cell, rows, cell)
+        draft.inputs = _put(draft.inputs, rows, self.embeddings[self._position[label]](taken))
         of_taken = log_p.gather(1, taken[:, None])[:, 0]
-        draft.log_probability = draft.log_probability.index_add(0, rows, of_taken)
-        entropy = torch.special.entr(log_p.detach().exp()).sum(1)
-        draft.entropy = draft.entropy.index_add(0, rows, entropy)
-        draft.probabilities[label] = log_p.detach().exp().mean(0)
+        draft.log_probability = _add(draft.log_probability, rows, of_taken)
+        probabilities = log_p.detach().exp()
+        draft.entropy = _add(draft.entropy, rows, torch.special.entr(probabilities).sum(1))
+        draft.probabilities[label] = probabilities.mean(0)
         if "edge" in decision.meta:
             divergence = self._divergence(choices, log_p)
-            draft.divergence = draft.divergence.index_add(0, rows, divergence)
+            draft.divergence = _add(draft.divergence, rows, divergence)
             for i in active:
                 draft.places[i].add(str(decision.meta["of"]))
 
@@ -161,6 +163,11 @@ class _Draft:
         self.places: list[set[str]] = [set() for _ in range(num)]
         self.probabilities: dict[str, Tensor] = {}
 
+    def rows(self, active: list[int]) -> Tensor | None:
+        """Where they stand; none if these are all sequences, which saves a good part of a step."""
+        everyone = len(active) == len(self.choices)
+        return None if everyone else torch.tensor(active, device=self.hidden.device)
+
     def policy(self) -> Policy:
         counts = self.divergence.new_tensor([max(1, len(of)) for of in self.places])
         return Policy(
@@ -170,3 +177,11 @@ class _Draft:
             self.divergence / counts,
             self.probabilities,
         )
+
+
+def _put(into: Tensor, rows: Tensor | None, values: Tensor) -> Tensor:
+    return values if rows is None else into.index_copy(0, rows, values)
+
+
+def _add(to: Tensor, rows: Tensor | None, values: Tensor) -> Tensor:
+    return to + values if rows is None else to.index_add(0, rows, values)

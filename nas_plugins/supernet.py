@@ -373,6 +373,8 @@ class Supernet(nn.Module):
             alone always runs as in the child. ``fused`` mixtures come out in channels-last
             order on a CPU (``reshape`` takes them, ``view`` may not), do not run under
             ``torch.func`` transforms, and are not for networks that checkpoint themselves.
+            ``torch.compile`` makes one graph of a mixture whatever the execution, and takes
+            new weights of gates without compiling again; each path is a graph of its own.
         options: Override the space's own options.
 
     Attributes:
@@ -420,8 +422,8 @@ class Supernet(nn.Module):
         self.mix_uniformly()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.execution == "naive" or not self.training:
-            return self.network(*args, **kwargs)
+        if self.execution == "naive" or not self.training or torch.compiler.is_compiling():
+            return self.network(*args, **kwargs)  # a compiler shares and fuses by itself
         with self._sharing:
             return self.network(*args, **kwargs)
 

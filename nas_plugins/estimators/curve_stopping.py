@@ -21,7 +21,7 @@ class CurveStopping:
         horizon: Epochs of a full training.
         threshold: Probability below which a training ends.
         min_epochs: Epochs before the first decision, at least three.
-        interval: Epochs between decisions. Each takes one to three seconds.
+        interval: Epochs between decisions. Each takes about a second of one core.
         model: How curves are extrapolated; its bounds have to hold all values.
 
     Raises:
@@ -53,23 +53,31 @@ class CurveStopping:
         self.interval = interval
         self.model = CurveModel() if model is None else model
 
-    def should_stop(self, values: Sequence[float], incumbent: float | None) -> bool:
+    def should_stop(
+        self, values: Sequence[float], incumbent: float | None, *, seen: int | None = None
+    ) -> bool:
         """Whether the training that gave these values should end.
 
         Args:
             values: After each epoch so far, higher is better; one that is not finite ends the
                 training at once.
             incumbent: The best full training so far, ``None`` if there is none.
+            seen: How many there were when this was asked before, where not every epoch asks;
+                default: one less. A decision that was due in between is made now.
 
         Raises:
             ScoreError: A value is outside the model's bounds.
         """
         if not all(math.isfinite(value) for value in values):
             return True
-        ahead = len(values) - self.min_epochs
-        if incumbent is None or ahead < 0 or ahead % self.interval:
+        seen = len(values) - 1 if seen is None else seen
+        if incumbent is None or self._num_due(len(values)) == self._num_due(seen):
             return False
         if len(values) >= self.horizon or max(values) > incumbent:
             return False
         belief = self.model.extrapolate(values, self.horizon)
         return belief.probability_above(incumbent) < self.threshold
+
+    def _num_due(self, epochs: int) -> int:
+        """Decisions up to an epoch."""
+        return max(0, (epochs - self.min_epochs) // self.interval + 1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import emcee
 import numpy as np
 from scipy.special import ndtr
 
 from nas_plugins.errors import ScoreError
 from nas_plugins.estimators.curve_families import FAMILIES, Family, best_fit
+from nas_plugins.estimators.stretch_move import stretch_chains
 
 __all__ = ["CurveModel", "Extrapolation"]
 
@@ -48,8 +48,8 @@ class CurveModel:
     Domhan, Springenberg & Hutter 2015, IJCAI, section 3: the mean of an epoch is
     ``sum_k w_k f_k(epoch)`` with normal noise; uninformative priors, but for the curve being
     higher at the last epoch than at the first and weights not being negative; Markov chains
-    (Foreman-Mackey et al. 2013, emcee) begin at each family's fit by least squares with equal
-    weights.
+    (:mod:`~nas_plugins.estimators.stretch_move`) begin at each family's fit by least squares with
+    equal weights.
 
     Deviations: a family that does not take to a curve is left out of it, as in the published
     code; the noise has the prior 1 / deviation, below the span of the bounds; curves that end above
@@ -85,9 +85,10 @@ class CurveModel:
         if not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are {bounds}; expected the least value, then the greatest")
         least = 2 * (1 + sum(1 + len(family.start) for family in FAMILIES.values()))
-        if num_walkers < least:
+        if num_walkers < least or num_walkers % 2:
             raise ValueError(
-                f"num_walkers is {num_walkers}; expected at least {least}, two for each parameter"
+                f"num_walkers is {num_walkers}; expected an even number of at least {least}, two "
+                "for each parameter"
             )
         self.num_steps = num_steps
         self.burn_in = burn_in
@@ -112,17 +113,10 @@ class CurveModel:
         start = posterior.start(self.num_walkers, rng)
         if start is None:
             return self._unscaled(scaled[-1:], np.array([_jumps(scaled)]))
-        sampler = emcee.EnsembleSampler(
-            self.num_walkers, posterior.num_parameters, posterior, vectorize=True
-        )
-        random_state = np.random.RandomState(rng.integers(2**32)).get_state()
         with np.errstate(all="ignore"):
-            sampler.run_mcmc(
-                emcee.State(start, random_state=random_state),
-                self.num_steps,
-                skip_initial_state_check=True,
+            samples = stretch_chains(
+                posterior, start, self.num_steps, rng, burn_in=self.burn_in, thin=10
             )
-            samples = sampler.get_chain(discard=self.burn_in, thin=10, flat=True)
             means = posterior.curves(samples, np.array([float(horizon)]))[:, 0]
         return self._unscaled(means, np.exp(samples[:, 0]))
 
@@ -210,20 +204,20 @@ class _Posterior:
         return total
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        count, number = len(self._fits), len(self._epochs)
+        weights = rows[:, 1 : 1 + len(self._fits)]
+        possible = (weights >= 0).all(axis=1) & (rows[:, 0] < 0)  # the noise is below the span
+        density = np.full(len(rows), -np.inf)
+        density[possible] = self._density(rows[possible])
+        return density
+
+    def _density(self, rows: np.ndarray) -> np.ndarray:
+        """Of rows whose weights and noise are possible."""
         with np.errstate(all="ignore"):
             curves = self.curves(rows, self._grid)
-            deviation = np.exp(rows[:, 0])
             squares = ((curves[:, :-1] - self._values) ** 2).sum(axis=1)
-            density = -0.5 * squares / deviation**2 - number * rows[:, 0]
-            allowed = (
-                np.isfinite(density)
-                & (rows[:, 1 : 1 + count] >= 0).all(axis=1)
-                & (curves[:, -1] > curves[:, 0])
-                & (curves[:, -1] <= 1)
-                & (deviation < 1)
-            )
-        return np.where(allowed, density, -np.inf)
+            density = -0.5 * squares * np.exp(-2 * rows[:, 0]) - len(self._epochs) * rows[:, 0]
+        first, last = curves[:, 0], curves[:, -1]
+        return np.where(np.isfinite(density) & (last > first) & (last <= 1), density, -np.inf)
 
 
 def _jumps(values: np.ndarray) -> float:

@@ -109,6 +109,9 @@ def test_the_rule():
     assert not rule.should_stop([0.1, 0.95, 0.1, 0.1], 0.9)  # was better
     assert not rule.should_stop([0.1] * 22, 0.9)
     assert rule.model.calls == 3
+    # Asked only now and then, it decides as soon as a decision is overdue, and once.
+    assert rule.should_stop([0.1] * 9, 0.9, seen=6)
+    assert not rule.should_stop([0.1] * 9, 0.9, seen=7)
     assert rule.should_stop([0.1, float("nan")], 0.9)  # no way back
 
 
@@ -154,6 +157,9 @@ def test_nni_assesses_by_what_ended_well():
     assert assessor.assess_trial("b", history) is AssessResult.Bad
     assessor.trial_end("b", False)
     assert assessor.assess_trial("c", losses[0.9][:12]) is AssessResult.Good
+    # NNI skips a call where results came in disorder, here that at which a decision was due.
+    assert assessor.assess_trial("d", losses[0.3][:11]) is AssessResult.Good
+    assert assessor.assess_trial("d", losses[0.3][:13]) is AssessResult.Bad
     with pytest.raises(ValueError, match="optimize_mode is 'max'"):
         LearningCurveAssessor(30, "max")
 

@@ -230,6 +230,17 @@ def _add_nni_config(commands: Commands) -> None:
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     _add_data(parser)
     _add_costs(parser)
+    parser.add_argument(
+        "--assessor",
+        metavar="NAME",
+        help="stop trials that do not promise: learning_curve; needs --epochs of 5 or more",
+    )
+    parser.add_argument(
+        "--assessor-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the assessor, such as interval=5; may be repeated",
+    )
     _add_supernet(parser)
 
 

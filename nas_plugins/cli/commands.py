@@ -86,6 +86,8 @@ def nni_config(options: argparse.Namespace) -> None:
         strategy=options.strategy,
         strategy_options=named_values(options.strategy_option),
         supernet=supernet,
+        assessor=options.assessor,
+        assessor_options=named_values(options.assessor_option),
         max_trials=options.trials,
         trial_concurrency=options.concurrency,
         epochs=options.epochs,

@@ -51,16 +51,18 @@ class LearningCurveAssessor(Assessor):
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
         own = (low, high) if self._sign > 0 else (-high, -low)
         self._rule = CurveStopping(horizon, model=CurveModel(bounds=own), **options)
-        self._last: dict[str, float] = {}
+        self._curves: dict[str, list[float]] = {}
         self._best: float | None = None
 
     def assess_trial(self, trial_job_id: str, trial_history: list[Any]) -> AssessResult:
         curve = [self._sign * extract_scalar_reward(result) for result in trial_history]
-        self._last[trial_job_id] = curve[-1]
-        stop = self._rule.should_stop(curve, self._best)
+        # Results that come in disorder are shown once there is no gap: several at a time.
+        seen = len(self._curves.get(trial_job_id, []))
+        self._curves[trial_job_id] = curve
+        stop = self._rule.should_stop(curve, self._best, seen=seen)
         return AssessResult.Bad if stop else AssessResult.Good
 
     def trial_end(self, trial_job_id: str, success: bool) -> None:
-        last = self._last.pop(trial_job_id, None)
-        if success and last is not None:
-            self._best = last if self._best is None else max(self._best, last)
+        curve = self._curves.pop(trial_job_id, None)
+        if success and curve:
+            self._best = curve[-1] if self._best is None else max(self._best, curve[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import sys
@@ -25,6 +26,8 @@ TUNER = "nas_plugins.nni.tuner.ArchitectureTuner"
 SUPERNET_TUNER = "nas_plugins.nni.supernet_tuner.SupernetTuner"
 TRIAL = "nas_plugins.nni.trial"
 SUPERNET_TRIAL = "nas_plugins.nni.supernet_trial"
+ASSESSORS = {"learning_curve": "nas_plugins.nni.assessor.LearningCurveAssessor"}
+"""Name to class; each takes ``horizon`` and ``optimize_mode``."""
 
 _HEADER = r"""# nnictl create --config config.yml
 # NNI's manager then listens on every interface. To keep it on this machine, first:
@@ -60,6 +63,8 @@ def write_config(
     strategy: str = "regularized_evolution",
     strategy_options: Mapping[str, Any] | None = None,
     supernet: SupernetFirst | None = None,
+    assessor: str | None = None,
+    assessor_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     optimize_mode: str = "maximize",
     max_trials: int = 24,
@@ -91,6 +96,9 @@ def write_config(
         strategy: Name of a strategy, or ``package.module:Class``.
         strategy_options: Of the strategy.
         supernet: Has a supernet trained first. Its trial comes on top of ``max_trials``.
+        assessor: What stops trials that do not promise: ``learning_curve``
+            (:class:`~nas_plugins.nni.LearningCurveAssessor`), or none.
+        assessor_options: Of the assessor, but for its horizon, which is ``epochs``.
         seed: Source of all randomness.
         optimize_mode: ``maximize`` or ``minimize`` the trials' ``default`` metric.
         max_trials: Architectures to evaluate.
@@ -117,6 +125,8 @@ def write_config(
         SpaceNameError: Unknown space or option.
         ObjectiveError: A target or limit that means nothing.
         UnsupportedSpaceError: NNI cannot carry a decision, or there is no trial command.
+        ValueError: Unknown assessor, or an option of it that is out of its range.
+        TypeError: The assessor does not take an option.
     """
     options = dict(strategy_options or {})
     strategies.check(strategy, options)  # cheap, so before a network is recorded
@@ -165,6 +175,11 @@ def write_config(
             **({"useActiveGpu": False} if trial_gpus else {}),
         },
     }
+    if assessor is not None:
+        config["assessor"] = _assessor(
+            assessor,
+            {"horizon": epochs, "optimize_mode": optimize_mode, **(assessor_options or {})},
+        )
     if working_directory is not None:
         config["experimentWorkingDirectory"] = str(Path(working_directory).resolve())
     directory = Path(directory)
@@ -175,6 +190,15 @@ def write_config(
     text = yaml.safe_dump(config, sort_keys=False, width=100)
     path.write_text(_HEADER.format(loopback=write_loopback(directory).resolve()) + text, "utf-8")
     return path
+
+
+def _assessor(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of an assessor, which was made once to see that it can be."""
+    if name not in ASSESSORS:
+        raise ValueError(f"unknown assessor {name!r}; expected one of {sorted(ASSESSORS)}")
+    module, _, attribute = ASSESSORS[name].rpartition(".")
+    getattr(importlib.import_module(module), attribute)(**arguments)
+    return {"className": ASSESSORS[name], "codeDirectory": ".", "classArgs": dict(arguments)}
 
 
 def _check_supernet(first: SupernetFirst, space: SearchSpace) -> None:

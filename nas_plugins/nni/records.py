@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+_STOPPED = ("EARLY_STOPPED", "USER_CANCELED")
+"""NNI 3.0 mostly writes the second of a trial that an assessor stopped as well."""
+
+
 class ExperimentNotFoundError(NasPluginsError, LookupError):
     """No NNI experiment has this id, or the directory holds none."""
 
@@ -42,7 +46,7 @@ class Trial:
         proposed: Whether the tuner proposed it, not a user and not NNI repeating another.
         repeated: Whether it was cut off by a stop and run again on resume.
         value: Its final metric as reported, ``None`` if it reported none. Of a trial that an
-            assessor stopped, its last intermediate metric.
+            assessor or a user stopped, its last intermediate metric.
         reported: When, in milliseconds since 1970.
         partial: Whether the value is such an intermediate metric.
     """
@@ -125,7 +129,7 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
     finals: dict[str, tuple[Any, int]] = {}
     latest: dict[str, tuple[Any, int]] = {}  # of the intermediate metrics
     rows = connection.execute(
-        "select trialJobId, type, data, timestamp from MetricData order by rowid"
+        "select trialJobId, type, data, timestamp from MetricData order by sequence, rowid"
     )
     for trial_id, kind, data, timestamp in rows:
         if kind == "FINAL":
@@ -146,7 +150,7 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
             packed.setdefault(trial_id, json.loads(data))
     for trial_id, status in statuses.items():
         parameters = packed.get(trial_id, {})
-        partial = status == "EARLY_STOPPED" and trial_id not in finals and trial_id in latest
+        partial = status in _STOPPED and trial_id not in finals and trial_id in latest
         value, reported = (latest if partial else finals).get(trial_id, (None, None))
         yield Trial(
             trial_id,

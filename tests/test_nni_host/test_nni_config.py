@@ -14,7 +14,14 @@ from nni.tools.package_utils import create_customized_class_instance
 from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
 from nas_plugins import nni as host
 from nas_plugins.cli import main as nas_plugins_main
-from nas_plugins.nni import ArchitectureTuner, from_nni, supernet_trial, trial, write_config
+from nas_plugins.nni import (
+    ArchitectureTuner,
+    LearningCurveAssessor,
+    from_nni,
+    supernet_trial,
+    trial,
+    write_config,
+)
 from nas_plugins.nni.__main__ import main
 from nas_plugins.nni.compat import write_loopback
 from nas_plugins.spaces import SpaceNameError
@@ -78,9 +85,11 @@ def test_every_documented_command_writes_an_experiment(tmp_path, monkeypatch):
     texts = [host.__doc__, (EXAMPLES.parents[1] / "docs" / "nni.md").read_text()]
     texts += [path.read_text() for path in EXAMPLES.glob("*.yml")]
     commands = {
-        c for text in texts for c in re.findall(r"^\W*nas-plugins (nni-config .*)", text, re.M)
+        c
+        for text in texts
+        for c in re.findall(r"^\W*nas-plugins (nni-config .*)", text.replace("\\\n", ""), re.M)
     }
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         *_, directory = arguments = shlex.split(command)
         assert not nas_plugins_main(arguments)
@@ -95,6 +104,38 @@ def test_the_provided_configs_come_with_the_generated_guard(tmp_path):
         lines = path.read_text().splitlines()
         at = lines.index(generated[1])
         assert lines[at + 1].replace("$PWD/examples/nni", str(tmp_path)) == generated[2]
+
+
+@pytest.mark.parametrize("mode", ["maximize", "minimize"])
+def test_an_assessor_stops_trials_as_the_tuner_ranks_them(tmp_path, mode):
+    _, config = tuner_of(
+        write_config(
+            "nas_bench_201",
+            tmp_path,
+            epochs=30,
+            optimize_mode=mode,
+            assessor="learning_curve",
+            assessor_options={"interval": 3, "bounds": [0, 2]},
+        )
+    )
+    assessor = create_customized_class_instance(config.json()["assessor"])
+    assert isinstance(assessor, LearningCurveAssessor)
+    assert (assessor._rule.horizon, assessor._rule.interval) == (30, 3)
+    sign = 1 if mode == "maximize" else -1
+    assert sorted(sign * bound for bound in assessor._rule.model.bounds) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"assessor": "curve"}, ValueError, "unknown assessor 'curve'; .*'learning_curve'"),
+        ({"assessor": "learning_curve", "epochs": 4}, ValueError, "min_epochs is 4 and horizon 4"),
+        ({"assessor": "learning_curve", "assessor_options": {"wait": 1}}, TypeError, "wait"),
+    ],
+)
+def test_an_assessor_that_cannot_be_is_refused_at_once(tmp_path, options, error, text):
+    with pytest.raises(error, match=text):
+        write_config("nas_bench_201", tmp_path, **{"epochs": 30, **options})
 
 
 def test_gpus(tmp_path):

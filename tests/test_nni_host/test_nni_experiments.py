@@ -103,6 +103,30 @@ def test_stop_and_resume_lose_and_double_nothing(host):
     assert tuner.generate_parameters(1) == dict(strategy.ask(5))
 
 
+def test_the_assessor_stops_what_will_not_be_better(host):
+    space = SearchSpace(ConfigurationSpace({"end": [0.9, 0.3, 0.2, 0.95]}))
+    config = write_config(
+        space,
+        host.home / "config",
+        trial_command="python -m curve_trial 30 100",
+        strategy="grid",
+        max_trials=4,
+        epochs=30,
+        assessor="learning_curve",
+        assessor_options={"min_epochs": 12, "interval": 15},
+    )
+    experiment = host.create(config)
+    host.wait_done(240)
+    rows = {row["parameter"]["end"]: row for row in report(str(host.directory(experiment)))}
+    # NNI has two names for a trial that it killed; which of them it writes is left to chance.
+    assert {end: row["status"] == "SUCCEEDED" for end, row in rows.items()} == {
+        0.9: True, 0.3: False, 0.2: False, 0.95: True
+    }  # fmt: skip
+    for end in (0.3, 0.2):
+        assert rows[end]["status"] in ("EARLY_STOPPED", "USER_CANCELED")
+        assert rows[end]["score"] == end * (1 - 0.6 * 15**-0.7)  # after half of the epochs
+
+
 def test_the_digits_example_trains_reports_and_draws(host):
     config = yaml.safe_load((EXAMPLES / "digits.yml").read_text())
     config["maxTrialNumber"] = 3

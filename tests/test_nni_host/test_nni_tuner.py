@@ -50,7 +50,8 @@ class Experiment:
             "create table TrialJobEvent (timestamp integer, trialJobId text, event text, data text)"
         )
         self.db.execute(
-            "create table MetricData (timestamp integer, trialJobId text, type text, data text)"
+            "create table MetricData "
+            "(timestamp integer, trialJobId text, type text, sequence integer, data text)"
         )
         self.db.execute("create table ExperimentProfile (params text, revision integer)")
         self.clock = 0
@@ -67,9 +68,9 @@ class Experiment:
         row = (self.tick(), trial_id, event, None if data is None else json.dumps(data))
         self.db.execute("insert into TrialJobEvent values (?, ?, ?, ?)", row)
 
-    def metric(self, trial_id, value, kind="FINAL"):
-        row = (self.tick(), trial_id, kind, json.dumps(nni.dump(value)))
-        self.db.execute("insert into MetricData values (?, ?, ?, ?)", row)
+    def metric(self, trial_id, value, kind="FINAL", sequence=0):
+        row = (self.tick(), trial_id, kind, sequence, json.dumps(nni.dump(value)))
+        self.db.execute("insert into MetricData values (?, ?, ?, ?, ?)", row)
 
     def resumed(self, monkeypatch, imported=(), **options):
         monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(self.directory / "checkpoint"))
@@ -407,6 +408,19 @@ def test_a_trial_that_an_assessor_stopped(told, tmp_path, monkeypatch):
     assert [o.score for o in tuner.history] == [0.8, 0.3 if told == "true" else None]
     row = report(str(experiment.directory))[1]
     assert (row["status"], row["score"]) == ("EARLY_STOPPED", 0.3)
+    assert row["architecture"] == dict(architecture)
+
+
+def test_a_trial_that_was_killed_has_the_last_score_it_reported(tmp_path):
+    """NNI stores in disorder what comes quickly, and mostly calls such a trial cancelled."""
+    experiment = Experiment(tmp_path / "e")
+    architecture = experiment.space.default()
+    experiment.submit("t", parameters_of(experiment.space, architecture))
+    for sequence, score in [(0, 0.1), (2, 0.3), (1, 0.2)]:
+        experiment.metric("t", final_metric(architecture, score), "PERIODICAL", sequence)
+    experiment.event("t", "USER_CANCELED")
+    (row,) = report(str(experiment.directory))
+    assert (row["status"], row["score"]) == ("USER_CANCELED", 0.3)
     assert row["architecture"] == dict(architecture)
 
 

@@ -46,8 +46,8 @@ class Fabolas(GaussianProcess):
 
     Deviations: the information is that about the maximum's value (Takeno et al. 2020,
     arXiv:1901.08275, in the closed form of Moss et al. 2021, arXiv:2102.03324) and not about its
-    place, and without the time that the
-    search itself takes. The power p is learned, where the paper has 2, and the two parts of
+    place. The time that the search itself takes is given, where the paper measures it: a
+    proposal may depend on the history alone. The power p is learned, where the paper has 2, and the two parts of
     the covariance over shares are independent (BoTorch's ``DownsamplingKernel``).
 
     A score without seconds costs its share. In a space without such a decision this is
@@ -61,8 +61,11 @@ class Fabolas(GaussianProcess):
             in turn, as far as the space has them (paper: 10).
         max_observations: That the processes are fitted to.
         refit_every: See :class:`GaussianProcess`.
+        overhead_s: Seconds that each training costs beyond its own, for the proposal at least;
+            without them trainings of milliseconds would seem to be for nothing.
 
     Raises:
+        ValueError: An option out of its range.
         UnsupportedSpaceError: ``fidelity`` is not a range of numbers in (0, 1], or exists under
             a condition only.
 
@@ -84,7 +87,11 @@ class Fabolas(GaussianProcess):
         num_initial: int = 10,
         max_observations: int = 400,
         refit_every: int = 5,
+        overhead_s: float = 0.1,
     ) -> None:
+        if overhead_s < 0:
+            raise ValueError(f"overhead_s is {overhead_s}; expected at least 0")
+        self.overhead_s = overhead_s
         decision = space.decisions.get(fidelity)
         if decision is not None and not (
             decision.choices is None
@@ -176,10 +183,12 @@ class Fabolas(GaussianProcess):
     def _information(self, somewhere: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
         """Function of rows: information about the best at full data, for each second."""
         seconds, last = self._seconds(), somewhere.shape[1] - 1
+        timed = any(isinstance(o.score, tuple) and len(o.score) > 1 for o in self._scored)
+        overhead = self.overhead_s if timed else 0.0
 
         def cost(rows: Tensor) -> Tensor:
             mean: Tensor = seconds.posterior(rows).mean
-            return mean.exp()
+            return mean.exp() + overhead
 
         def make() -> AcquisitionFunction:
             return qMultiFidelityLowerBoundMaxValueEntropy(

@@ -58,9 +58,16 @@ def fitted(make: Callable[[], M]) -> M:
         with torch.no_grad():
             for parameter in model.parameters():
                 # Where the search for them ends depends on last bits, which differ by machine.
-                parameter.copy_(parameter.round(decimals=2))
+                parameter.copy_(_rounded(parameter))
     model.eval()
     return model
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """To two decimals, or to two digits where that would leave less: a noise may be 1e-4."""
+    tens = values.abs().clamp(1e-12, 0.1).log10().floor()
+    scale = 10.0 ** (1 - tens)
+    return (values * scale).round() / scale
 
 
 def conditioned(make: Callable[[], M], like: M) -> M:

@@ -266,6 +266,17 @@ def test_between_fits_the_process_knows_every_score_with_the_same_kernel():
         after(0, refit_every=0)
 
 
+def test_a_small_noise_is_not_rounded_away():
+    strategy = GaussianProcess(plane(), seed=0, num_initial=25)
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        architecture = strategy.space.sample(rng)
+        share = architecture["x"] / 10
+        strategy.tell(architecture, math.sin(share) + rng.normal(scale=0.01))
+    # In units of the scores' deviation, which is 0.4: a variance of 0.0006.
+    assert 1e-4 < strategy.model.likelihood.noise.item() < 0.01
+
+
 def test_found_by_name():
     strategy = create("gp", toy_space(), seed=3, acquisition="ucb")
     assert isinstance(strategy, GaussianProcess)

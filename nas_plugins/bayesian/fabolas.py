@@ -47,8 +47,9 @@ class Fabolas(GaussianProcess):
     Deviations: the information is that about the maximum's value (Takeno et al. 2020,
     arXiv:1901.08275, in the closed form of Moss et al. 2021, arXiv:2102.03324) and not about its
     place. The time that the search itself takes is given, where the paper measures it: a
-    proposal may depend on the history alone. The power p is learned, where the paper has 2, and the two parts of
-    the covariance over shares are independent (BoTorch's ``DownsamplingKernel``).
+    proposal may depend on the history alone. The power p is learned, where the paper has 2,
+    and the two parts of the covariance over shares are independent (BoTorch's
+    ``DownsamplingKernel``).
 
     A score without seconds costs its share. In a space without such a decision this is
     :class:`GaussianProcess`.

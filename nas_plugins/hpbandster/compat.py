@@ -22,6 +22,8 @@ ever                                          upstream does
 H2BO alone: ``numpy.float``, ragged           a stand-in for numpy in its three modules, and
 ``isfinite``, ``vartypes`` never set, a       two attributes; when it is written for numpy
 model of three points                         1.24
+BOHB alone: refuses ordered choices           :mod:`~nas_plugins.hpbandster.ordinals`: it is
+                                              given their places; when it takes them
 ``RandomSearch`` names no budgets in its      filled in; when upstream does
 result
 ============================================  ===========================================
@@ -59,6 +61,7 @@ from hpbandster.core.master import Master
 from hpbandster.core.result import Result
 
 from nas_plugins.errors import NasPluginsError, UnsupportedSpaceError
+from nas_plugins.hpbandster.ordinals import Choices, GeneratorOfPlaces, with_places
 
 __all__ = ["MendedMaster", "NameServerError", "mended", "plain"]
 
@@ -132,6 +135,9 @@ class MendedMaster(Master):
     ) -> None:
         _require_name_server(nameserver, nameserver_port)
         self._failure: BaseException | None = None
+        choices: Choices = {}
+        if _has_no_ordinals(type(self)) and "configspace" in options:
+            options["configspace"], choices = with_places(options["configspace"])
         super().__init__(
             *args,
             working_directory=os.fspath(working_directory),
@@ -143,6 +149,8 @@ class MendedMaster(Master):
         self._wait_for_dispatcher()
         try:
             _mend_h2bo(self.config_generator)
+            if choices:
+                self.config_generator = GeneratorOfPlaces(self.config_generator, choices)
             self.config_generator = _PlainGenerator(self.config_generator)
             if "max_budget" in self.config:
                 self.config.setdefault("budgets", [self.config["max_budget"]])
@@ -237,6 +245,11 @@ def mended(optimizer: type) -> type:
     if issubclass(optimizer, MendedMaster):
         return optimizer
     return type(optimizer.__name__, (MendedMaster, optimizer), {"__doc__": optimizer.__doc__})
+
+
+def _has_no_ordinals(optimizer: type) -> bool:
+    """Whether its model refuses ordered choices, as BOHB's does."""
+    return any(base.__module__ == "hpbandster.optimizers.bohb" for base in optimizer.__mro__)
 
 
 class _PlainGenerator:

@@ -28,6 +28,7 @@ from hpbandster_toy import (
 from nas_plugins import Architecture, Budget, SearchSpace, UnsupportedSpaceError, strategies
 from nas_plugins.drawing import Objective, Result, write_report
 from nas_plugins.hpbandster import WorkerDiedError, run
+from nas_plugins.spaces import load
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(90)]
 
@@ -119,6 +120,22 @@ def test_own_bohb_warm_started_builds_its_model_from_the_earlier_run(space, hype
     picks = [c["config_info"] for k, c in result.get_id2config_mapping().items() if k[0] >= 0]
     assert len(picks) == 30
     assert sum(info["model_based_pick"] for info in picks) > 5
+
+
+def batch_size_of(architecture, budget):
+    return architecture["train/batch_size"] / 1000
+
+
+def test_own_bohb_takes_ordered_choices():
+    """Architectures with the hyper-parameters of their training, of which one is ordered."""
+    space = load("joint", channels=4, num_cells=1)
+    result = run(space, optimizer="bohb", num_iterations=4, evaluate=batch_size_of, seed=1)
+    configs = result.get_id2config_mapping()
+    runs = result.get_all_runs()
+    assert len(runs) == 13 + 4 + 3 + 13
+    for one in runs:
+        architecture = space.validate(configs[one.config_id]["config"])
+        assert 1 - one.loss == pytest.approx(architecture["train/batch_size"] / 1000)
 
 
 def test_own_random_search_names_its_budgets(space):
@@ -285,7 +302,6 @@ def test_results_are_not_overwritten(space, hyperband):
 
 @pytest.mark.timeout(120)
 def test_without_a_directory_no_checkpoint_is_named():
-    from nas_plugins.spaces import load
 
     result = run(
         load("nas_bench_201", channels=4, num_cells=1, in_channels=1),

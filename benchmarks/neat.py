@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import add_json, report
+from benchmarks.report import add_json, known, merged, report, write
 from nas_plugins.neat import NEAT, Genome, GenomeSpace, activate, depth, weight_matrix
 
 Evaluate = Callable[[Sequence[Genome]], tuple[np.ndarray, np.ndarray]]
@@ -201,7 +201,7 @@ class Task:
 
 TASKS = {
     "xor": Task(xor, 4755, {"inputs": 2, "outputs": 1}),
-    "poles": Task(poles, 3600, {"inputs": 6, "outputs": 1, "recurrent": True}),
+    "poles": Task(poles, 3600, {"inputs": 6, "outputs": 1}),
     "poles_without_velocities": Task(
         poles_without_velocities,
         33184,
@@ -234,27 +234,30 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100_000, help="evaluations of one run")
     add_json(parser)
     options = parser.parse_args()
-    rows = []
+    rows = known(options.json)
     for name in options.tasks.split(","):
-        task = TASKS[name]
-        found = [search(task, seed, options.limit) for seed in range(options.runs)]
-        solved = [(count, genome) for count, genome in found if genome is not None]
-        counts = [count for count, _ in solved]
-        hidden = [len(g.nodes) - g.inputs - 1 - g.outputs for _, g in solved]
-        connections = [sum(gene.enabled for gene in g.genes) for _, g in solved]
-        rows.append(
-            {
-                "task": name,
-                "runs": options.runs,
-                "solved": len(solved),
-                "evaluations": round(statistics.fmean(counts)) if counts else None,
-                "deviation": round(statistics.pstdev(counts)) if counts else None,
-                "published": task.published,
-                "hidden": round(statistics.fmean(hidden), 2) if counts else None,
-                "connections": round(statistics.fmean(connections), 2) if counts else None,
-            }
-        )
+        found = [search(TASKS[name], seed, options.limit) for seed in range(options.runs)]
+        rows = merged(rows, [summary(name, found)], ["task"])
+        write(rows, options.json)
     report(rows, options.json)
+
+
+def summary(name: str, found: list[tuple[int, Genome | None]]) -> dict[str, Any]:
+    """The row of a task's runs; those that ended without a solution are in no mean."""
+    solved = [(count, genome) for count, genome in found if genome is not None]
+    counts = [count for count, _ in solved]
+    hidden = [len(g.nodes) - g.inputs - 1 - g.outputs for _, g in solved]
+    connections = [sum(gene.enabled for gene in g.genes) for _, g in solved]
+    return {
+        "task": name,
+        "runs": len(found),
+        "solved": len(solved),
+        "evaluations": round(statistics.fmean(counts)) if counts else None,
+        "deviation": round(statistics.pstdev(counts)) if counts else None,
+        "published": TASKS[name].published,
+        "hidden": round(statistics.fmean(hidden), 2) if counts else None,
+        "connections": round(statistics.fmean(connections), 2) if counts else None,
+    }
 
 
 if __name__ == "__main__":

@@ -143,6 +143,23 @@ def test_mutation_closes_cycles_only_where_it_may(recurrent):
     assert len(genome.nodes) > 6
 
 
+def test_a_mutation_is_a_node_or_a_connection_or_of_weights():
+    genome, rng = genome_of((0, 0, 3, 1.0), (0, 2, 3, 1.0)), np.random.default_rng(0)
+    mutation = Mutation(weights=1.0, node=0.2, connection=0.5)
+    sizes = []
+    for _ in range(2000):
+        mutant = mutation(genome, 1, rng)
+        kept = {gene.innovation: gene.weight for gene in mutant.genes}
+        assert (kept[0, 0, 3] == kept[0, 2, 3] == 1.0) == (len(mutant.genes) > 2)
+        sizes.append(len(mutant.genes))
+        if sizes[-1] == 4:  # a node: never on the way from the bias, which is node 2
+            assert not mutant.genes[0].enabled
+        if sizes[-1] == 3:
+            assert abs(kept[1, 1, 3]) <= 1.0
+    shares = [sizes.count(size) / 2000 for size in (4, 3, 2)]
+    assert shares == pytest.approx([0.2, 0.8 * 0.5, 0.8 * 0.5], abs=0.03)
+
+
 def test_a_full_network_gets_no_connection():
     genome = genome_of((0, 0, 3, 1.0), (0, 1, 3, 1.0), (0, 2, 3, 1.0))
     rng = np.random.default_rng(0)
@@ -177,7 +194,7 @@ def test_distance_is_equation_1():
 
 
 def test_crossover_takes_matching_genes_from_either_and_the_rest_from_the_fitter():
-    fitter = genome_of((0, 0, 3, 1.0), (0, 1, 3, 1.0, False), (1, 2, 3, 1.0))
+    fitter = genome_of((0, 0, 3, 1.0), (0, 1, 3, 1.0, False), (1, 2, 3, 1.0, False))
     other = genome_of((0, 0, 3, 2.0), (0, 1, 3, 2.0), (2, 3, 3, 2.0))
     rng = np.random.default_rng(0)
     children = [crossover(fitter, other, rng, keep_disabled=0.75) for _ in range(2000)]
@@ -186,8 +203,12 @@ def test_crossover_takes_matching_genes_from_either_and_the_rest_from_the_fitter
     }
     first, second, third = zip(*(child.genes for child in children), strict=True)
     assert np.mean([gene.weight for gene in first]) == pytest.approx(1.5, abs=0.05)
-    assert np.mean([gene.enabled for gene in second]) == pytest.approx(0.25, abs=0.04)
-    assert {gene.weight for gene in third} == {1.0}
+    # Disabled three times in four, otherwise as the one of the two that is taken.
+    assert np.mean([gene.enabled for gene in second]) == pytest.approx(0.25 / 2, abs=0.03)
+    assert set(third) == {(1, 2, 3, 1.0, False)}
+    means = [crossover(fitter, other, rng, keep_disabled=0.75, average=True) for _ in range(2000)]
+    assert {tuple(gene.weight for gene in child.genes) for child in means} == {(1.5, 1.5, 1.0)}
+    assert np.mean([c.genes[1].enabled for c in means]) == pytest.approx(0.25, abs=0.04)
 
 
 # -- the strategy -----------------------------------------------------------------------
@@ -342,7 +363,7 @@ def test_nni_carries_the_genome_as_a_parameter():
 
 
 def test_solves_xor_with_hidden_nodes():
-    for seed in (5, 7, 12):  # quick ones; benchmarks.neat has the mean
+    for seed in (0, 1, 6):  # quick ones; benchmarks.neat has the mean
         evaluations, genome = search(TASKS["xor"], seed, 5_000)
         assert evaluations < 5_000
         assert len(genome.nodes) > 4  # without a hidden node there is no solution

@@ -50,7 +50,7 @@ class GenomeDecision(Decision):
 
     def sample(self, rng: np.random.Generator) -> Choice:
         """A minimal network of random weights."""
-        return minimal(self.inputs, self.outputs, rng, self.mutation.scale).to_json()
+        return minimal(self.inputs, self.outputs, rng, self.mutation.fresh).to_json()
 
     def mutate(self, choice: Choice, rng: np.random.Generator) -> Choice:
         """NEAT's mutation; what is new arises a generation after what was last."""

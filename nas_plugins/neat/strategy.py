@@ -52,7 +52,7 @@ class NEAT(Strategy):
     and random weights. Of each generation, genomes are put into species by compatibility
     distance to a random member of the last generation's; fitness is shared within a species,
     and species have offspring in proportion. A quarter is mutated only, the rest crossed over
-    and mutated, see :class:`~nas_plugins.neat.variation.Mutation` and
+    and for the most part mutated, see :class:`~nas_plugins.neat.variation.Mutation` and
     :func:`~nas_plugins.neat.variation.crossover`. The champion of a species of more than five
     is kept unchanged, and evaluated again. A species that has not improved for 15 generations
     has no offspring; when nothing has improved for 20, only the two best species have.
@@ -64,10 +64,11 @@ class NEAT(Strategy):
     do not count.
 
     Deviations: innovation numbers are made of what they mark, see
-    :class:`~nas_plugins.neat.genome.Gene`. The paper leaves the share of a species that may
-    reproduce open: here the best fifth and one more, as in the authors' program, and as there the
-    smaller of two equally fit parents counts as the fitter. If every species is stagnant the
-    two best go on.
+    :class:`~nas_plugins.neat.genome.Gene`. If every species is stagnant the two best go on. What
+    the paper leaves open is as in the authors' program: the best fifth of a species and one more
+    reproduce, one in five crossed over is not mutated unless its parents are the same, two in five
+    take the mean of matching weights, and the smaller of two equally fit parents counts as the
+    fitter.
 
     Args:
         space: Genomes to search.
@@ -81,6 +82,8 @@ class NEAT(Strategy):
         mutate_only: Share of offspring with one parent (paper: 0.25).
         interspecies: Chance that the second parent is of another species (paper: 0.001).
         keep_disabled: Chance that a gene disabled in a parent is disabled (paper: 0.75).
+        crossover_only: Share of offspring with two parents that are not mutated.
+        average: Share of crossovers that take the mean of matching weights.
         survival: Share of a species that may reproduce.
         max_stagnation: Generations a species may go on without improvement (paper: 15).
     """
@@ -100,6 +103,8 @@ class NEAT(Strategy):
         mutate_only: float = 0.25,
         interspecies: float = 0.001,
         keep_disabled: float = 0.75,
+        crossover_only: float = 0.2,
+        average: float = 0.4,
         survival: float = 0.2,
         max_stagnation: int = 15,
     ) -> None:
@@ -115,6 +120,8 @@ class NEAT(Strategy):
         self.mutate_only = mutate_only
         self.interspecies = interspecies
         self.keep_disabled = keep_disabled
+        self.crossover_only = crossover_only
+        self.average = average
         self.survival = survival
         self.max_stagnation = max_stagnation
         self._coefficients = {"excess": excess, "disjoint": disjoint, "weights": weights}
@@ -205,17 +212,23 @@ class NEAT(Strategy):
         if slot == self._ends[place] - 1 and len(species.members) > 5:
             child = species.members[0][0]
         else:
-            child = self._mutation(self._offspring(species, rng), self._generation, rng)
+            child = self._offspring(species, rng)
         return Architecture({GENOME: child.to_json()})
 
     def _offspring(self, species: Species, rng: np.random.Generator) -> Genome:
         first = self._parent(species, rng)
         if rng.random() < self.mutate_only:
-            return first[0]
+            return self._mutation(first[0], self._generation, rng)
         if rng.random() < self.interspecies:
             species = self._species[rng.integers(len(self._species))]
         fitter, other = sorted((first, self._parent(species, rng)), key=_rank)
-        return crossover(fitter[0], other[0], rng, keep_disabled=self.keep_disabled)
+        average = rng.random() < self.average
+        child = crossover(
+            fitter[0], other[0], rng, keep_disabled=self.keep_disabled, average=average
+        )
+        if fitter[0] != other[0] and rng.random() < self.crossover_only:
+            return child
+        return self._mutation(child, self._generation, rng)
 
     def _parent(self, species: Species, rng: np.random.Generator) -> tuple[Genome, float]:
         """Any of the species' best."""

@@ -29,12 +29,15 @@ def minimal(inputs: int, outputs: int, rng: np.random.Generator, scale: float) -
 class Mutation:
     """Mutation of a genome, with the paper's odds (section 4.1).
 
+    It is one of three: a new node, otherwise a new connection, otherwise of the weights. That,
+    and all sizes of weights, the paper leaves open; they are those of the authors' program.
+
     Attributes:
         weights: Chance that the weights are mutated (paper: 0.8).
         perturbed: Chance of each weight to be perturbed and not drawn anew (paper: 0.9).
-        scale: Largest perturbation, and largest new weight.
-        limit: Largest magnitude of a mutated weight. The paper gives neither this nor the
-            scale; the authors' program has 2.5 and 8.
+        scale: Largest perturbation, and largest weight drawn anew.
+        limit: Largest magnitude of a mutated weight.
+        fresh: Largest weight of a new connection, and in a minimal network.
         node: Chance of a new node (paper: 0.03).
         connection: Chance of a new connection (paper: 0.05, in large populations 0.3).
         recurrent: Whether connections may close a cycle.
@@ -44,6 +47,7 @@ class Mutation:
     perturbed: float = 0.9
     scale: float = 2.5
     limit: float = 8.0
+    fresh: float = 1.0
     node: float = 0.03
     connection: float = 0.05
     recurrent: bool = False
@@ -51,13 +55,13 @@ class Mutation:
     def __call__(self, genome: Genome, generation: int, rng: np.random.Generator) -> Genome:
         """A mutant; what is new in it arises in this generation."""
         if rng.random() < self.node:
-            genome = add_node(genome, generation, rng)
+            return add_node(genome, generation, rng)
         if rng.random() < self.connection:
-            genome = add_connection(
-                genome, generation, rng, scale=self.scale, recurrent=self.recurrent
+            return add_connection(
+                genome, generation, rng, scale=self.fresh, recurrent=self.recurrent
             )
         if rng.random() < self.weights:
-            genome = self._weights(genome, rng)
+            return self._weights(genome, rng)
         return genome
 
     def _weights(self, genome: Genome, rng: np.random.Generator) -> Genome:
@@ -70,11 +74,15 @@ class Mutation:
 
 
 def add_node(genome: Genome, generation: int, rng: np.random.Generator) -> Genome:
-    """Split an enabled connection: the one into the new node weighs 1, the one out as before."""
-    enabled = [gene for gene in genome.genes if gene.enabled]
-    if not enabled:
+    """Split an enabled connection: the one into the new node weighs 1, the one out as before.
+
+    Not one from the bias, as in the authors' program: such a node would be a constant.
+    """
+    bias = genome.inputs
+    splittable = [gene for gene in genome.genes if gene.enabled and gene.source != bias]
+    if not splittable:
         return genome
-    split = enabled[rng.integers(len(enabled))]
+    split = splittable[rng.integers(len(splittable))]
     node = hidden_node(generation, split.innovation)
     if node in genome.nodes:  # this genome's connection was split and enabled again, all at once
         return genome
@@ -107,22 +115,35 @@ def add_connection(
 
 
 def crossover(
-    fitter: Genome, other: Genome, rng: np.random.Generator, *, keep_disabled: float
+    fitter: Genome,
+    other: Genome,
+    rng: np.random.Generator,
+    *,
+    keep_disabled: float,
+    average: bool = False,
 ) -> Genome:
-    """Section 3.2: matching genes from either parent, the rest from the fitter.
+    """Section 3.2: matching genes from either parent, the rest from the fitter as they are.
 
     Args:
         fitter: Parent with the higher fitness.
         other: The other parent.
         rng: Source of randomness.
-        keep_disabled: Chance that a gene is disabled if it is so in a parent that has it.
+        keep_disabled: Chance that a matching gene is disabled if it is so in either parent;
+            otherwise it is as the one that is taken.
+        average: Whether matching genes are enabled, then, and have the mean of both weights.
     """
     genes = []
     for gene in fitter.genes:
-        twin = other.by_innovation.get(gene.innovation, gene)
-        enabled = (gene.enabled and twin.enabled) or rng.random() >= keep_disabled
-        weight = (gene, twin)[rng.integers(2)].weight
-        genes.append(gene._replace(weight=weight, enabled=enabled))
+        twin = other.by_innovation.get(gene.innovation)
+        if twin is not None:
+            disabled = not (gene.enabled and twin.enabled) and rng.random() < keep_disabled
+            mean = (gene.weight + twin.weight) / 2
+            gene = (gene, twin)[rng.integers(2)]
+            if average:
+                gene = gene._replace(weight=mean, enabled=True)
+            if disabled:
+                gene = gene._replace(enabled=False)
+        genes.append(gene)
     return replace(fitter, genes=tuple(genes))
 
 

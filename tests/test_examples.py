@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {
     "custom_space.py": [],
     "hpbandster_search.py": ["--max-budget", "1", "--channels", "4"],
+    "jasqnet_search.py": ["--trials", "3", "--epochs", "1"],
     "lightning_child.py": [],
     "mnasnet_search.py": ["--trials", "3", "--epochs", "1"],
     "nni_search.py": [],

@@ -107,8 +107,9 @@ class ENASMacro(nn.Module):
     a child has no idle weights. The skip connections are merged while searching as they
     are in its final network, by convolution; the reference, while searching, only adds
     them. The channels stay the same throughout, as in its search; its final network
-    doubles them at each reduction. The paper's final networks, of 21.3M and 38.0M parameters,
-    are not published with it: the one of the code's scripts/cifar10_macro_final.sh, 24 layers
+    doubles them at each reduction, and its separable convolutions are whole ones there. The
+    paper's final networks, of 21.3M and 38.0M parameters, are not published with it, so that
+    their sizes cannot be checked: the one of the code's scripts/cifar10_macro_final.sh, 24 layers
     that begin with 96 channels, has 42.6M by the code's own rules.
 
     Args:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nas_plugins.strategies.deduplicated import Deduplicated
     from nas_plugins.strategies.grid import GridSearch
     from nas_plugins.strategies.hierarchical_evolution import HierarchicalEvolution
+    from nas_plugins.strategies.log_linear_learning import LogLinearLearning
     from nas_plugins.strategies.nsga2 import NSGA2
     from nas_plugins.strategies.particle_swarm import ParticleSwarm
     from nas_plugins.strategies.pnas import PNAS
@@ -39,6 +40,7 @@ __all__ = [
     "Deduplicated",
     "GridSearch",
     "HierarchicalEvolution",
+    "LogLinearLearning",
     "Observation",
     "ParticleSwarm",
     "Predictor",
@@ -58,6 +60,7 @@ __all__ = [
 REGISTRY = {
     "grid": "grid:GridSearch",
     "hierarchical_evolution": "hierarchical_evolution:HierarchicalEvolution",
+    "log_linear_learning": "log_linear_learning:LogLinearLearning",
     "nsga2": "nsga2:NSGA2",
     "particle_swarm": "particle_swarm:ParticleSwarm",
     "pnas": "pnas:PNAS",

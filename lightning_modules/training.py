@@ -53,6 +53,8 @@ class ChildResult:
         seconds: Wall time of this call.
         inherited: With ``inherit``: the ``checkpoint`` whose weights the training began with
             and the ``share`` of parameters that it gave; ``None`` where there was no parent.
+        epochs_saved: Epochs of the budget that were not trained here, because a checkpoint of
+            an earlier call had them.
     """
 
     score: float
@@ -61,6 +63,7 @@ class ChildResult:
     checkpoint: Path | None
     seconds: float
     inherited: dict[str, Any] | None = None
+    epochs_saved: int = 0
 
 
 def train_child(
@@ -194,6 +197,7 @@ def train_child(
         checkpoint=checkpoint,
         seconds=time.perf_counter() - started,
         inherited=heritage.taken,
+        epochs_saved=record.num_loaded,
     )
 
 
@@ -226,6 +230,7 @@ class _Record(pl.Callback):
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
+        self.num_loaded = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.epochs.append({name: float(v) for name, v in trainer.callback_metrics.items()})
@@ -235,6 +240,7 @@ class _Record(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs = list(state_dict["epochs"])
+        self.num_loaded = len(self.epochs)
 
 
 class _Heritage(pl.Callback):

@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["OptunaMultiObjectivePruningCallback", "OptunaPruningCallback"]
 
 
+EPOCHS_SAVED = "epochs_saved"
+"""User attribute of a trial whose training went on from a checkpoint: epochs that were in it."""
+
+
 class _PruningCallback(pl.Callback, ABC):
     """Lets the first process report and decide after each validation epoch.
+
+    Of a training that goes on from a checkpoint, the trial's user attribute ``epochs_saved`` says
+    how many epochs were in it.
 
     Args:
         trial: The running trial; ``None`` in a process that has none.
@@ -38,6 +45,7 @@ class _PruningCallback(pl.Callback, ABC):
     def __init__(self, trial: optuna.Trial | None, metrics: Sequence[str]) -> None:
         self._trial = trial
         self._metrics = list(metrics)
+        self._reason: str | None = None
         self._pid = os.getpid()
 
     @abstractmethod
@@ -78,6 +86,23 @@ class _PruningCallback(pl.Callback, ABC):
             raise failure
         if failed is not None:
             raise NasPluginsError(f"the first process could not report to Optuna: {failed}")
+        self._reason = reason
+        if not trainer.is_last_batch:
+            self._prune()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch and trainer.is_global_zero and self._trial is not None:
+            self._trial.set_user_attr(EPOCHS_SAVED, trainer.current_epoch)
+
+    # An epoch is finished before the training ends, so that a checkpoint can hold it.
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._prune()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._prune()
+
+    def _prune(self) -> None:
+        reason, self._reason = self._reason, None
         if reason is not None:
             raise optuna.TrialPruned(reason)
 

@@ -241,6 +241,13 @@ def _add_nni_config(commands: Commands) -> None:
         metavar="NAME=VALUE",
         help="option of the assessor, such as interval=5; may be repeated",
     )
+    parser.add_argument(
+        "--hyperband",
+        type=int,
+        metavar="ETA",
+        help="let NNI's Hyperband draw architectures instead of --strategy, and train the best of "
+        "each ETA that many times longer, up to --epochs",
+    )
     _add_supernet(parser)
 
 

@@ -88,6 +88,7 @@ def nni_config(options: argparse.Namespace) -> None:
         supernet=supernet,
         assessor=options.assessor,
         assessor_options=named_values(options.assessor_option),
+        hyperband=options.hyperband,
         max_trials=options.trials,
         trial_concurrency=options.concurrency,
         epochs=options.epochs,

@@ -35,9 +35,9 @@ class ArchitectureWorker(Worker):
     """Trains one child at a time; start it with :meth:`run`, which returns at shutdown.
 
     A run's result is ``{"loss": 1 - score, "info": {"architecture", "architecture_id",
-    "seconds", "metrics", "checkpoint", "inherited"}}``. A child that raises, or whose score is
-    no finite number, is a failed run: the traceback goes into the results, and the worker takes
-    the next.
+    "seconds", "metrics", "checkpoint", "inherited", "epochs_saved"}}``. A child that raises, or
+    whose score is no finite number, is a failed run: the traceback goes into the results, and the
+    worker takes the next.
 
     A promoted child goes on from the checkpoint of its shorter run, as ``train_child`` says;
     subclass and override :meth:`train` to train in another way.
@@ -167,4 +167,4 @@ class ArchitectureWorker(Worker):
         )
         score = child.score if self.worth is None else self.worth.reward(child.score, costs)
         info = {"metrics": {**child.metrics, **costs}, "checkpoint": child.checkpoint}
-        return score, {**info, "inherited": child.inherited}
+        return score, {**info, "inherited": child.inherited, "epochs_saved": child.epochs_saved}

@@ -24,6 +24,7 @@ __all__ = ["SupernetFirst", "write_config"]
 
 TUNER = "nas_plugins.nni.tuner.ArchitectureTuner"
 SUPERNET_TUNER = "nas_plugins.nni.supernet_tuner.SupernetTuner"
+HYPERBAND = "nas_plugins.nni.hyperband.MendedHyperband"
 TRIAL = "nas_plugins.nni.trial"
 SUPERNET_TRIAL = "nas_plugins.nni.supernet_trial"
 ASSESSORS = {"learning_curve": "nas_plugins.nni.assessor.LearningCurveAssessor"}
@@ -65,6 +66,7 @@ def write_config(
     supernet: SupernetFirst | None = None,
     assessor: str | None = None,
     assessor_options: Mapping[str, Any] | None = None,
+    hyperband: int | None = None,
     seed: int = 0,
     optimize_mode: str = "maximize",
     max_trials: int = 24,
@@ -99,6 +101,9 @@ def write_config(
         assessor: What stops trials that do not promise: ``learning_curve``
             (:class:`~nas_plugins.nni.LearningCurveAssessor`), or none.
         assessor_options: Of the assessor, but for its horizon, which is ``epochs``.
+        hyperband: Has NNI's own Hyperband draw architectures instead of a strategy, train them
+            for few epochs, and of so many (its eta) the best for as many times the epochs, up to
+            ``epochs``. Trials that it promotes go on from their checkpoints.
         seed: Source of all randomness.
         optimize_mode: ``maximize`` or ``minimize`` the trials' ``default`` metric.
         max_trials: Architectures to evaluate.
@@ -125,10 +130,13 @@ def write_config(
         SpaceNameError: Unknown space or option.
         ObjectiveError: A target or limit that means nothing.
         UnsupportedSpaceError: NNI cannot carry a decision, or there is no trial command.
-        ValueError: Unknown assessor, or an option of it that is out of its range.
+        ValueError: Unknown assessor, an option of it that is out of its range, or what does not
+            go together with ``hyperband``.
         TypeError: The assessor does not take an option.
     """
     options = dict(strategy_options or {})
+    if hyperband is not None:
+        _check_hyperband(hyperband, supernet, assessor, history, trial_concurrency)
     strategies.check(strategy, options)  # cheap, so before a network is recorded
     if optimize_mode not in ("maximize", "minimize"):
         raise ValueError(f"optimize_mode is {optimize_mode!r}; expected maximize or minimize")
@@ -138,7 +146,7 @@ def write_config(
 
         space = load(space, **(space_options or {}))
     strategies.create(strategy, space, seed=seed, **options)
-    num_ranked, method = 0, strategy
+    num_ranked, method = 0, strategy if hyperband is None else "NNI's Hyperband"
     if supernet is not None:
         _check_supernet(supernet, space)
         method = f"a supernet of {supernet.mutator}"
@@ -175,6 +183,10 @@ def write_config(
             **({"useActiveGpu": False} if trial_gpus else {}),
         },
     }
+    if hyperband is not None:
+        config["tuner"]["className"] = HYPERBAND
+        brackets = {"optimize_mode": optimize_mode, "R": epochs, "eta": hyperband, "seed": seed}
+        config["tuner"]["classArgs"] = brackets
     if assessor is not None:
         config["assessor"] = _assessor(
             assessor,
@@ -190,6 +202,23 @@ def write_config(
     text = yaml.safe_dump(config, sort_keys=False, width=100)
     path.write_text(_HEADER.format(loopback=write_loopback(directory).resolve()) + text, "utf-8")
     return path
+
+
+def _check_hyperband(eta: int, *others: Any) -> None:
+    """Refuse what NNI's Hyperband does not go together with."""
+    *taken, concurrency = others
+    if eta < 2:
+        raise ValueError(f"hyperband is {eta}; expected an eta of at least 2")
+    if any(other is not None for other in taken):
+        raise ValueError(
+            "hyperband is NNI's own tuner and assessor in one; expected no supernet, assessor or "
+            "history beside it"
+        )
+    if concurrency > 1:
+        raise ValueError(
+            f"trial_concurrency is {concurrency}; expected 1 with hyperband, since NNI 3.0 mixes "
+            "up which of several trials ended"
+        )
 
 
 def _assessor(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from nas_plugins.nni.metric import failure_metric, final_metric
 from nas_plugins.nni.search_space import architecture_of
 from nas_plugins.space import SearchSpace
 
-__all__ = ["failing_loudly", "receive_architecture", "report_score"]
+__all__ = ["failing_loudly", "receive_architecture", "receive_epochs", "report_score"]
+
+BUDGET = "TRIAL_BUDGET"
+"""Key under which NNI's Hyperband and BOHB say how long to train."""
 
 
 def receive_architecture(space: SearchSpace) -> Architecture:
@@ -21,8 +24,18 @@ def receive_architecture(space: SearchSpace) -> Architecture:
     Raises:
         ArchitectureError: The parameters are not of this space.
     """
-    parameters = nni.get_next_parameter()
+    parameters = dict(nni.get_next_parameter() or {})
+    parameters.pop(BUDGET, None)
     return architecture_of(space, parameters) if parameters else space.default()
+
+
+def receive_epochs() -> int | None:
+    """How long NNI's Hyperband or BOHB wants this trial to train; ``None`` under a tuner.
+
+    To be asked once the architecture was received.
+    """
+    budget = (nni.get_current_parameter() or {}).get(BUDGET)
+    return None if budget is None else max(1, round(budget))
 
 
 def report_score(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from lightning_modules import train_supernet
 from nas_plugins.nni.metric import ERROR, SUPERNET, is_of_supernet
 from nas_plugins.nni.reporting import failing_loudly
 from nas_plugins.nni.search_space import architecture_of
-from nas_plugins.nni.trial import data_of, output_directory, train_and_report, trial_parser
+from nas_plugins.nni.trial import data_of, experiment_directory, train_and_report, trial_parser
 from nas_plugins.prior import Prior
 from nas_plugins.space import SearchSpace
 
@@ -77,10 +76,7 @@ def _search(space: SearchSpace, options: argparse.Namespace) -> Prior:
 
 def checkpoint() -> Path:
     """Where this experiment's supernet lies, for all its trials."""
-    output = output_directory()
-    experiment = os.environ.get("NNI_EXP_ID")
-    found = [parent for parent in output.resolve().parents if parent.name == experiment]
-    return (found[0] if found else output) / "supernet" / "last.ckpt"
+    return experiment_directory() / "supernet" / "last.ckpt"
 
 
 def supernet_parser() -> argparse.ArgumentParser:

@@ -16,13 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.nni.reporting import failing_loudly, receive_architecture, report_score
+from nas_plugins.nni.reporting import (
+    failing_loudly,
+    receive_architecture,
+    receive_epochs,
+    report_score,
+)
 from nas_plugins.space import SearchSpace
 
 if TYPE_CHECKING:
     from lightning_modules import ImageDataModule
 
-__all__ = ["data_of", "main", "output_directory", "train_and_report", "trial_parser"]
+__all__ = ["data_of", "experiment_directory", "main", "train_and_report", "trial_parser"]
 
 _logger = logging.getLogger(__name__)
 
@@ -34,12 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     space = load(options.space, **options.space_options)
     architecture = receive_architecture(space)
-    with failing_loudly(architecture):
-        train_and_report(space, architecture, options)
+    epochs = receive_epochs()
+    if epochs is None:
+        with failing_loudly(architecture):
+            train_and_report(space, architecture, options)
+    else:  # NNI's Hyperband takes a failure that is reported for its own
+        options.epochs = epochs
+        train_and_report(space, architecture, options, experiment_directory() / "children")
 
 
 def train_and_report(
-    space: SearchSpace, architecture: Architecture, options: argparse.Namespace
+    space: SearchSpace,
+    architecture: Architecture,
+    options: argparse.Namespace,
+    checkpoints: Path | None = None,
 ) -> None:
     """Draw an architecture, train its child and report what it is worth.
 
@@ -47,6 +60,9 @@ def train_and_report(
         space: Where the architecture is from.
         architecture: What is trained.
         options: As :func:`trial_parser` reads them.
+        checkpoints: Where trainings are kept, and shorter ones of the same child are gone on
+            with; ``epochs`` and ``epochs_saved`` are then reported as well. Default: the trial's
+            own directory.
 
     Raises:
         InfeasibleError: It costs more than it may.
@@ -57,7 +73,7 @@ def train_and_report(
     from nas_plugins.budget import Budget
     from nas_plugins.estimators.worth import Worth
 
-    directory, data = output_directory(), data_of(options)
+    directory, data = _output_directory(), data_of(options)
     worth = Worth.read(options.targets, options.limits, options.latency_table)
     count = partial(child_cost, space, data)
     costs = worth.costs(architecture, count) if worth.counts_costs else {}
@@ -69,18 +85,29 @@ def train_and_report(
         budget=Budget(epochs=options.epochs, data_fraction=options.data_fraction),
         seed=options.seed,
         callbacks=[NNIReportCallback(architecture=architecture)],
-        directory=directory / "checkpoints",
+        directory=checkpoints or directory / "checkpoints",
         accelerator=options.accelerator,
         inherit=_parent(options.inherit),
         **options.module_options,
     )
     score = worth.reward(result.score, costs)
-    report_score(architecture, score, {**result.metrics, "accuracy": result.score, **costs})
+    metrics = {**result.metrics, "accuracy": result.score, **costs}
+    if checkpoints is not None:
+        metrics.update(epochs=options.epochs, epochs_saved=result.epochs_saved)
+    report_score(architecture, score, metrics)
 
 
-def output_directory() -> Path:
+def _output_directory() -> Path:
     """Where this trial leaves its files."""
     return Path(os.environ.get("NNI_OUTPUT_DIR", "nni_trial"))
+
+
+def experiment_directory() -> Path:
+    """What all trials of this experiment share; outside NNI the trial's own directory."""
+    output = _output_directory()
+    experiment = os.environ.get("NNI_EXP_ID")
+    found = [parent for parent in output.resolve().parents if parent.name == experiment]
+    return found[0] if found else output
 
 
 def data_of(options: argparse.Namespace) -> ImageDataModule:

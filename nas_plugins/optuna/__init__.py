@@ -35,6 +35,7 @@ except ModuleNotFoundError as _error:
 
 from nas_plugins.optuna.growth import grown_study
 from nas_plugins.optuna.parameters import architecture_of, distributions, space_of, suggest
+from nas_plugins.optuna.promotion import PromotePruned
 from nas_plugins.optuna.pruning import MultiObjectivePruner, intermediate_values
 from nas_plugins.optuna.sampler import ArchitectureSampler, ready_sampler
 from nas_plugins.strategies import BAYESIAN, REGISTRY
@@ -58,6 +59,7 @@ __all__ = [
     "ArchitectureSampler",
     "LearningCurvePruner",
     "MultiObjectivePruner",
+    "PromotePruned",
     "architecture_of",
     "distributions",
     "grown_study",

@@ -19,12 +19,14 @@ from hpbandster.core.result import logged_results_to_HBS_result
 from hpbandster_toy import (
     always_dies,
     dies_once,
+    little_data,
     meets_three_others,
     often_fails,
     toy_score,
     toy_space,
 )
 
+from lightning_modules import DigitsDataModule, train_child
 from nas_plugins import Architecture, Budget, SearchSpace, UnsupportedSpaceError, strategies
 from nas_plugins.drawing import Objective, Result, write_report
 from nas_plugins.hpbandster import WorkerDiedError, run
@@ -328,3 +330,31 @@ def test_example_trains_real_children(tmp_path):
     assert best[1].info["metrics"]["val_acc"] == pytest.approx(1 - best[1].loss)
     assert best[1].loss < 0.85  # chance is 0.9
     assert Path(best[1].info["checkpoint"]).is_file()
+
+
+def test_promoted_children_go_on_from_their_checkpoints(tmp_path):
+    space = load("nas_bench_201", channels=2, num_cells=1, in_channels=1)
+    training = {"accelerator": "cpu", "schedule": "constant"}
+    result = run(
+        space,
+        strategy="random",
+        schedule="successive_halving",
+        num_iterations=1,
+        eta=2,
+        max_budget=4,
+        budget=little_data,
+        training=training,
+        directory=tmp_path,
+    )
+    runs = result.get_all_runs()
+    assert sorted(r.budget for r in runs) == [1, 1, 1, 1, 2, 2, 4]
+    # A run of 2 or 4 epochs has found half of them in its checkpoint.
+    saved = {r.budget: r.info["epochs_saved"] for r in runs}
+    assert saved == {1: 0, 2: 1, 4: 2}
+    (longest,) = (r for r in runs if r.budget == 4)
+    unbroken = train_child(
+        space, longest.info["architecture"], DigitsDataModule(), budget=little_data(4), **training
+    )
+    assert longest.loss == 1 - unbroken.score
+    metrics = longest.info["metrics"]
+    assert {name: metrics[name] for name in unbroken.metrics} == unbroken.metrics

@@ -297,6 +297,7 @@ def test_finished_training_is_not_repeated(space, architecture, digits, tmp_path
     batches = Batches()
     second = train(space, architecture, digits, directory=tmp_path, callbacks=[batches])
     assert batches.num == 0
+    assert second.epochs_saved == 1
     assert (second.score, second.metrics, second.curve) == (
         first.score,
         first.metrics,
@@ -318,6 +319,7 @@ def test_promotion_continues_the_shorter_training(dropping, digits, tmp_path, fi
     assert batches.num == 2 * len(digits.prepared_for(data_fraction=0.2).train_dataloader())
     assert promoted.curve == straight.curve
     assert promoted.metrics == straight.metrics
+    assert (straight.epochs_saved, promoted.epochs_saved) == (0, 1)
 
 
 def test_promotion_takes_up_the_longer_schedule(dropping, digits, tmp_path):

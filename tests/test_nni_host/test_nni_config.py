@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from nas_plugins.cli import main as nas_plugins_main
 from nas_plugins.nni import (
     ArchitectureTuner,
     LearningCurveAssessor,
+    architecture_of,
     from_nni,
     supernet_trial,
     trial,
@@ -89,7 +91,7 @@ def test_every_documented_command_writes_an_experiment(tmp_path, monkeypatch):
         for text in texts
         for c in re.findall(r"^\W*nas-plugins (nni-config .*)", text.replace("\\\n", ""), re.M)
     }
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         *_, directory = arguments = shlex.split(command)
         assert not nas_plugins_main(arguments)
@@ -136,6 +138,46 @@ def test_an_assessor_stops_trials_as_the_tuner_ranks_them(tmp_path, mode):
 def test_an_assessor_that_cannot_be_is_refused_at_once(tmp_path, options, error, text):
     with pytest.raises(error, match=text):
         write_config("nas_bench_201", tmp_path, **{"epochs": 30, **options})
+
+
+def test_hyperband_takes_the_tuners_place(tmp_path, monkeypatch):
+    options = {"channels": 4, "num_cells": 1}
+    path = write_config(
+        "nas_bench_201", tmp_path, space_options=options, hyperband=3, epochs=9, seed=4
+    )
+    config = ExperimentConfig.load(path).canonical_copy()
+    monkeypatch.setenv("NNI_TUNER_COMMAND_CHANNEL", "ws://_unittest_hyperband")
+    monkeypatch.setattr(
+        "nni.runtime.msg_dispatcher_base.dispatcher_env_vars",
+        SimpleNamespace(NNI_TUNER_COMMAND_CHANNEL="ws://_unittest_hyperband"),
+    )
+    space = spaces.load("nas_bench_201", **options)
+    drawn = []
+    for _ in range(2):
+        tuner = create_customized_class_instance(config.json()["tuner"])
+        tuner.handle_update_search_space(config.search_space)
+        drawn.append([tuner._get_one_trial_job()["parameters"] for _ in range(3)])
+    assert drawn[0] == drawn[1]  # the seed's
+    for parameters in drawn[0]:
+        assert parameters.pop("TRIAL_BUDGET") == 1
+        architecture_of(space, parameters)
+    # NNI 3.0 compares these ids, which are text, with a number.
+    assert not tuner.is_created_in_previous_exp("0-2_0_0")
+    tuner.recovered_max_param_id = 3
+    assert tuner.is_created_in_previous_exp(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"hyperband": 1}, "hyperband is 1; expected an eta of at least 2"),
+        ({"hyperband": 3, "trial_concurrency": 2}, "trial_concurrency is 2; expected 1"),
+        ({"hyperband": 3, "epochs": 9, "assessor": "learning_curve"}, "no supernet, assessor"),
+    ],
+)
+def test_what_does_not_go_with_hyperband_is_refused(tmp_path, options, text):
+    with pytest.raises(ValueError, match=text):
+        write_config("nas_bench_201", tmp_path, **options)
 
 
 def test_gpus(tmp_path):

@@ -9,7 +9,8 @@ from cheap_trial import score_of
 from ConfigSpace import ConfigurationSpace
 from nni_host import EXAMPLES, Host
 
-from nas_plugins import Architecture, SearchSpace, spaces, strategies
+from lightning_modules import DigitsDataModule, train_child
+from nas_plugins import Architecture, Budget, SearchSpace, spaces, strategies
 from nas_plugins.nni import ArchitectureTuner, report, to_nni, write_config
 from nas_plugins.nni.__main__ import main
 
@@ -125,6 +126,47 @@ def test_the_assessor_stops_what_will_not_be_better(host):
     for end in (0.3, 0.2):
         assert rows[end]["status"] in ("EARLY_STOPPED", "USER_CANCELED")
         assert rows[end]["score"] == end * (1 - 0.6 * 15**-0.7)  # after half of the epochs
+
+
+def test_what_hyperband_promotes_goes_on_from_its_checkpoint(host):
+    options = {"channels": 2, "num_cells": 1}
+    config = write_config(
+        "nas_bench_201",
+        host.home / "config",
+        space_options=options,
+        hyperband=2,
+        epochs=2,
+        max_trials=3,
+    )
+    changed = yaml.safe_load(config.read_text())
+    changed["trialCommand"] += " --data-fraction 0.1 --accelerator cpu"
+    changed["trialCommand"] += ' --module-options \'{"schedule": "constant"}\''
+    config.write_text(yaml.safe_dump(changed))
+    experiment = host.create(config)
+    host.wait_done(200)
+    rows = report(str(host.directory(experiment)))
+    runs = [
+        (row["architecture"], row["value"]["epochs"], row["value"]["epochs_saved"]) for row in rows
+    ]
+    # Hyperband's first bracket: two architectures for one epoch, the better one for two.
+    assert [run[1:] for run in runs[:3]] == [(1, 0), (1, 0), (2, 1)]
+    best = max(rows[:2], key=lambda row: row["score"])
+    assert rows[2]["architecture"] == best["architecture"]
+    # Each epoch of each architecture was trained, and reported, once.
+    trained = sum(epochs - saved for _, epochs, saved in runs)
+    reports = [m for m in host.get("metric-data") if m["type"] == "PERIODICAL"]
+    assert len(reports) == trained
+    # The unbroken training, under the schedule that does not depend on the length, is the same.
+    space = spaces.load("nas_bench_201", **options)
+    unbroken = train_child(
+        space,
+        rows[2]["architecture"],
+        DigitsDataModule(),
+        budget=Budget(epochs=2, data_fraction=0.1),
+        accelerator="cpu",
+        schedule="constant",
+    )
+    assert rows[2]["score"] == unbroken.score
 
 
 def test_the_digits_example_trains_reports_and_draws(host):

@@ -90,7 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = json.loads(arguments.json.read_text(encoding="utf-8"))
     figure = speedup(rows) if arguments.kind == "speedup" else regret(rows)
-    figure.savefig(arguments.out, dpi=100)
+    figure.savefig(arguments.out, dpi=80)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Early stopping with two objectives: epochs saved, and how much of the front is kept.
 
-First real trainings are recorded: random architectures of NAS-Bench-201 on the digits images,
-accuracy after each epoch, and parameters. Then studies are replayed from the record, with and
-without stopping, in many random orders of the architectures.
+First real trainings are recorded: random architectures of NAS-Bench-201 on the digits images
+(``--space joint``: and of hyper-parameters), accuracy after each epoch, and parameters. Then
+studies are replayed from the record, with and without stopping, in many random orders.
 
     python -m benchmarks.early_stopping --record curves.json --architectures 81
     python -m benchmarks.early_stopping --curves curves.json
@@ -29,7 +29,7 @@ CURVES = Path(__file__).parent / "results" / "digits_curves.json"
 Trainings = Sequence[Mapping[str, Any]]
 
 
-def record(count: int, epochs: int, seed: int) -> list[dict[str, Any]]:
+def record(space_name: str, count: int, epochs: int, seed: int) -> list[dict[str, Any]]:
     """Train random architectures, all different, to the end."""
     import pytorch_lightning as pl
     import torch
@@ -47,7 +47,7 @@ def record(count: int, epochs: int, seed: int) -> list[dict[str, Any]]:
                 self.accuracies.append(round(float(trainer.callback_metrics["val_acc"]), 5))
 
     torch.set_num_threads(1)
-    space = spaces.load("nas_bench_201", channels=8, num_cells=1)
+    space = spaces.load(space_name, channels=8, num_cells=1)
     data = DigitsDataModule(batch_size=64, seed=seed)
     rng = np.random.default_rng(seed)
     architectures = dict.fromkeys(space.sample(rng) for _ in range(2 * count))
@@ -159,6 +159,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--record", type=Path, help="train, and write the curves to this file")
+    parser.add_argument("--space", default="nas_bench_201", help="to record (%(default)s)")
     parser.add_argument("--architectures", type=int, default=81, help="to train (%(default)s)")
     parser.add_argument("--epochs", type=int, default=9, help="of each training (%(default)s)")
     parser.add_argument("--curves", type=Path, default=CURVES, help="to replay (%(default)s)")
@@ -167,7 +168,7 @@ def main() -> None:
     add_json(parser)
     arguments = parser.parse_args()
     if arguments.record is not None:
-        made = record(arguments.architectures, arguments.epochs, arguments.seed)
+        made = record(arguments.space, arguments.architectures, arguments.epochs, arguments.seed)
         lines = ",\n".join(json.dumps(training) for training in made)
         arguments.record.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         return

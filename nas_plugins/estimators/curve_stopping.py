@@ -20,7 +20,9 @@ class CurveStopping:
     Args:
         horizon: Epochs of a full training.
         threshold: Probability below which a training ends.
-        min_epochs: Epochs before the first decision, at least three.
+        min_epochs: Epochs before the first decision, at least three. Default: a quarter of the
+            horizon, at least four: from fewer, curves that start slowly are misjudged, and of the
+            real trainings that would have been the best so far every fourth was stopped.
         interval: Epochs between decisions. Each takes about a second of one core.
         model: How curves are extrapolated; its bounds have to hold all values.
 
@@ -33,10 +35,12 @@ class CurveStopping:
         horizon: int,
         *,
         threshold: float = 0.05,
-        min_epochs: int = 4,
+        min_epochs: int | None = None,
         interval: int = 1,
         model: CurveModel | None = None,
     ) -> None:
+        if min_epochs is None:
+            min_epochs = max(4, horizon // 4)
         if not 3 <= min_epochs < horizon:
             raise ValueError(
                 f"min_epochs is {min_epochs} and horizon {horizon}; expected "

@@ -53,9 +53,12 @@ class CurveModel:
 
     Deviations: a family that does not take to a curve is left out of it, as in the published
     code; the noise has the prior 1 / deviation, below the span of the bounds; curves that end above
-    the bounds are excluded. Where nothing rises that fits, as of a curve that falls, the last
-    value is believed, give or take the jumps between epochs. Values of another range than
-    accuracies' are scaled by ``bounds``.
+    the bounds are excluded. Where nothing fits at all, the last value is believed, give or take the
+    jumps between epochs. Values of another range than accuracies' are scaled by ``bounds``.
+
+    All families rise, so that of a curve that falls only noise is left as an explanation: the
+    belief is wide and lies around what was reached, not below. A training that gets worse therefore
+    goes on for as long as its early values were near the best one's; many do recover.
 
     Args:
         num_steps: Of each chain (published code: 2500).

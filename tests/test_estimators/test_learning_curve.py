@@ -87,6 +87,16 @@ def test_what_falls_or_stands_still_is_not_believed_to_rise(values):
         assert CurveStopping(50, min_epochs=len(values), model=QUICK).should_stop(values, 0.95)
 
 
+def test_what_falls_is_explained_by_noise():
+    falling = [0.8, 0.7, 0.6, 0.5, 0.45]
+    belief = QUICK.extrapolate(falling, 50)
+    assert belief.deviation > 3 * QUICK.extrapolate(falling[::-1], 50).deviation
+    assert np.mean(belief.deviations) > 0.08  # of the five values it is 0.13
+    rule = CurveStopping(50, min_epochs=5, model=QUICK)
+    assert not rule.should_stop(falling, 0.82)  # it may recover
+    assert rule.should_stop([value - 0.4 for value in falling], 0.98)
+
+
 class Known:
     """A model that is certain of an end."""
 
@@ -113,6 +123,13 @@ def test_the_rule():
     assert rule.should_stop([0.1] * 9, 0.9, seen=6)
     assert not rule.should_stop([0.1] * 9, 0.9, seen=7)
     assert rule.should_stop([0.1, float("nan")], 0.9)  # no way back
+
+
+@pytest.mark.parametrize(("horizon", "first"), [(5, 4), (17, 4), (30, 7), (285, 71)])
+def test_nothing_is_decided_in_the_first_quarter(horizon, first):
+    rule = CurveStopping(horizon, model=Known(0.1))
+    stops = [rule.should_stop([0.1] * n, 0.9) for n in range(1, horizon)]
+    assert stops == [n >= first for n in range(1, horizon)]
 
 
 def test_what_cannot_be_extrapolated_is_named():

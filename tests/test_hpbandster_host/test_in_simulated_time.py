@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace
 
+pytest.importorskip("hpbandster", reason="the hpbandster extra is not installed")
+
 from benchmarks.hpo_searches import search
 from nas_plugins import SearchSpace
 

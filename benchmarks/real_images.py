@@ -58,13 +58,20 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def search(
-    space: SearchSpace, method: str, data: CIFAR10JpegDataModule, epochs: int, seed: int
+    space: SearchSpace,
+    method: str,
+    data: CIFAR10JpegDataModule,
+    epochs: int,
+    warmup_epochs: int,
+    seed: int,
 ) -> Architecture:
     """What a method derives: the best by inherited weights of five, where it inherits."""
     with isolated(quiet=True):
         with seeded(seed):
             name, options = VARIANTS.get(method, (method, {}))
-            module = SupernetClassifier(space, name, mutator_options=options, seed=seed)
+            module = SupernetClassifier(
+                space, name, mutator_options=options, warmup_epochs=warmup_epochs, seed=seed
+            )
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
@@ -112,6 +119,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000, help="for training (%(default)s)")
     parser.add_argument("--image-size", type=int, default=16, help="pixels (%(default)s)")
     parser.add_argument("--search-epochs", type=int, default=30, help="(%(default)s)")
+    parser.add_argument(
+        "--warmup-epochs", type=int, default=0, help="of these for weights alone (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=20, help="of a child (%(default)s)")
     parser.add_argument("--searches", type=int, default=3, help="seeds a method (%(default)s)")
     add_json(parser)
@@ -125,8 +135,11 @@ def main() -> None:
         "space": arguments.space,
         "images": arguments.images,
         "image_size": arguments.image_size,
-        "search_epochs": arguments.search_epochs,
         "epochs": arguments.epochs,
+    }
+    searching = {
+        "search_epochs": arguments.search_epochs,
+        "warmup_epochs": arguments.warmup_epochs,
     }
     rows: list[dict[str, Any]] = []
     if arguments.json and arguments.json.exists():
@@ -136,20 +149,24 @@ def main() -> None:
     work += [(method, seed) for seed in range(arguments.searches) for method in methods]
     for method, seed in track(work, description="searches and trainings"):
         row = {**setting, "method": method, "seed": seed}
+        if method != "random":
+            row |= searching
         if any(row.items() <= done.items() for done in rows):
             continue
         began = time.perf_counter()
         if method == "random":
             architecture = space.sample(np.random.default_rng((seed, 1)))
         else:
-            architecture = search(space, method, data, arguments.search_epochs, seed)
+            architecture = search(space, method, data, *searching.values(), seed)
         row["search_s"] = round(time.perf_counter() - began, 1)
         row["test_acc"] = round(train(space, architecture, data, arguments.epochs, seed), 2)
         row["architecture"] = dict(architecture)
         rows.append(row)
         if arguments.json:
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    report(summary([row for row in rows if setting.items() <= row.items()]), None)
+    shown = [row for row in rows if setting.items() <= row.items()]
+    shown = [r for r in shown if r["method"] == "random" or searching.items() <= r.items()]
+    report(summary(shown), None)
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ ALLOWED = {
     "nas_plugins/drawing/": CORE | {"matplotlib"},
     "nas_plugins/estimators/curve_families.py": {"numpy", "scipy"},
     "nas_plugins/estimators/fidelity.py": {"numpy", "scipy"},
-    "nas_plugins/estimators/learning_curve.py": CORE - {"torch"} | {"scipy"},
+    "nas_plugins/estimators/learning_curve.py": CORE - {"torch"} | {"emcee", "scipy"},
     "nas_plugins/hpbandster/": CORE
     | {"nas_plugins.hpbandster", "lightning_modules", "hpbandster", "Pyro4", "serpent"},
     "nas_plugins/neat/": CORE - {"torch"},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import emcee
 import numpy as np
 from scipy.special import ndtr
 
 from nas_plugins.errors import ScoreError
 from nas_plugins.estimators.curve_families import FAMILIES, Family, best_fit
-from nas_plugins.estimators.stretch_move import stretch_chains
 
 __all__ = ["CurveModel", "Extrapolation"]
 
@@ -48,8 +48,8 @@ class CurveModel:
     Domhan, Springenberg & Hutter 2015, IJCAI, section 3: the mean of an epoch is
     ``sum_k w_k f_k(epoch)`` with normal noise; uninformative priors, but for the curve being
     higher at the last epoch than at the first and weights not being negative; Markov chains
-    (:mod:`~nas_plugins.estimators.stretch_move`) begin at each family's fit by least squares with
-    equal weights.
+    (Foreman-Mackey et al. 2013, emcee) begin at each family's fit by least squares with equal
+    weights.
 
     Deviations: a family that does not take to a curve is left out of it, as in the published
     code; the noise has the prior 1 / deviation, below the span of the bounds; curves that end above
@@ -88,10 +88,9 @@ class CurveModel:
         if not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are {bounds}; expected the least value, then the greatest")
         least = 2 * (1 + sum(1 + len(family.start) for family in FAMILIES.values()))
-        if num_walkers < least or num_walkers % 2:
+        if num_walkers < least:
             raise ValueError(
-                f"num_walkers is {num_walkers}; expected an even number of at least {least}, two "
-                "for each parameter"
+                f"num_walkers is {num_walkers}; expected at least {least}, two for each parameter"
             )
         self.num_steps = num_steps
         self.burn_in = burn_in
@@ -116,10 +115,17 @@ class CurveModel:
         start = posterior.start(self.num_walkers, rng)
         if start is None:
             return self._unscaled(scaled[-1:], np.array([_jumps(scaled)]))
+        sampler = emcee.EnsembleSampler(
+            self.num_walkers, posterior.num_parameters, posterior, vectorize=True
+        )
+        random_state = np.random.RandomState(rng.integers(2**32)).get_state()
         with np.errstate(all="ignore"):
-            samples = stretch_chains(
-                posterior, start, self.num_steps, rng, burn_in=self.burn_in, thin=10
+            sampler.run_mcmc(
+                emcee.State(start, random_state=random_state),
+                self.num_steps,
+                skip_initial_state_check=True,
             )
+            samples = sampler.get_chain(discard=self.burn_in, thin=10, flat=True)
             means = posterior.curves(samples, np.array([float(horizon)]))[:, 0]
         return self._unscaled(means, np.exp(samples[:, 0]))
 

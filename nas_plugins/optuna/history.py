@@ -54,6 +54,7 @@ class StudyHistory:
         self._floor = 0
         self._patience_s = _time_to_retry(storage)
         self._lost: dict[int, tuple[int, float]] = {}  # trial number: its number, seen lost when
+        self._compared: set[int] = set()  # trials of this process whose number is theirs alone
 
     def is_of(self, storage: BaseStorage, study_id: int) -> bool:
         return storage is self._storage and study_id == self._study_id
@@ -105,11 +106,16 @@ class StudyHistory:
         or has only begun. So the number is written first and then compared with what the
         others have written: of two with the same number at least the later sees the other, and
         who sees it takes another.
+
+        Optuna's copy of a trial whose process died brings its number along. The process may
+        have died before it had compared, so the copy is compared as well, unless it brings
+        parameters too, which are that number's proposal.
         """
         held = self.number_held(trial)
-        if held is not None:
+        if held is not None and (trial.number in self._compared or trial.params):
             return held
-        number = self._free_number(trial.number)
+        self._compared.add(trial.number)
+        number = self._free_number(trial.number) if held is None else held
         while True:
             self._set(trial, _NUMBER, number)
             if isinstance(self._storage, InMemoryStorage):  # one process, whose sampler locks

@@ -135,6 +135,25 @@ def test_without_a_callback_a_lost_number_is_free_at_once(tmp_path: Any) -> None
     assert number_of(study, study.ask()) == 0
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_copy_of_a_trial_that_died_before_it_had_compared_takes_another_number(
+    tmp_path: Any,
+) -> None:
+    """Its process had written a number that another had as well, and nothing more."""
+    study = study_in(open_storage(f"sqlite:///{tmp_path}/study.db"))
+    assert number_of(study, study.ask()) == 0
+    died = study.ask()
+    study._storage.set_trial_system_attr(died._trial_id, "nas_plugins:number", 0)
+    study._storage.set_trial_state_values(died._trial_id, TrialState.FAIL)
+    retry_failed_trial(study, study.trials[died.number])
+    copy = study.ask()
+    assert study.trials[copy.number].system_attrs["nas_plugins:number"] == 0
+    taken = number_of(study, copy)
+    assert taken == 2  # 1 is left for the other, should it give way as well
+    assert number_of(study, copy) == taken
+    assert number_of(study, study.ask()) == 1
+
+
 # -- numbers ----------------------------------------------------------------------------
 
 

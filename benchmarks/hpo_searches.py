@@ -14,6 +14,7 @@ asking takes no time.
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,15 +22,16 @@ from typing import Any
 
 import numpy as np
 import optuna
-from ConfigSpace import ConfigurationSpace, Integer
+from ConfigSpace import ConfigurationSpace
 from hpbandster.core.dispatcher import Job
 from hpbandster.core.master import Master
 from hpbandster.optimizers import BOHB, HyperBand, RandomSearch
 
 from benchmarks.hpo_tables import Table
 from benchmarks.samplers import make_sampler
-from nas_plugins import Architecture, SearchSpace
+from nas_plugins import Architecture
 from nas_plugins.hpbandster import ArchitectureConfigGenerator
+from nas_plugins.hpbandster.ordinals import GeneratorOfPlaces, with_places
 from nas_plugins.optuna import suggest
 
 __all__ = ["HPBANDSTER", "Trace", "search"]
@@ -83,10 +85,10 @@ def search(name: str, table: Table, seed: int, until_s: float) -> Trace:
     """One search."""
     trainings = Trainings(table, seed, until_s)
     if name in HPBANDSTER:
-        _run_optimizer(_own_optimizer(name, table, seed), _from_places, trainings)
+        _run_optimizer(_own_optimizer(name, table, seed), trainings)
     elif name.startswith("hyperband+"):
         strategy = name.partition("+")[2]
-        _run_optimizer(_brackets(strategy, table, seed), _as_it_is, trainings)
+        _run_optimizer(_brackets(strategy, table, seed), trainings)
     else:
         _run_study(name, seed, trainings)
     return trainings.trace
@@ -125,8 +127,6 @@ def _run_study(name: str, seed: int, trainings: Trainings) -> None:
 
 # -- HpBandSter -------------------------------------------------------------------------
 
-Read = Callable[[dict[str, Any], SearchSpace], Architecture]
-
 
 class _Unconnected(Master):
     """A master without a dispatcher: what it would have run is run here, one after another."""
@@ -157,7 +157,7 @@ class _Unconnected(Master):
         self.config_generator.new_result(job)
 
 
-def _run_optimizer(master: _Unconnected, read: Read, trainings: Trainings) -> None:
+def _run_optimizer(master: _Unconnected, trainings: Trainings) -> None:
     table = trainings.table
     for run in master.runs():
         if trainings.is_over:
@@ -165,17 +165,20 @@ def _run_optimizer(master: _Unconnected, read: Read, trainings: Trainings) -> No
         _, config, budget = run
         # Budgets are powers of eta, so that 12 epochs may be 12.5.
         epochs = table.epochs[-1] if budget > 0.9 * table.epochs[-1] else table.epochs[0]
-        master.book(run, 1.0 - trainings.train(read(config, table.space), epochs))
+        master.book(run, 1.0 - trainings.train(table.space.validate(config), epochs))
 
 
 def _own_optimizer(name: str, table: Table, seed: int) -> _Unconnected:
     # A kernel of width zero divides by it, and says so at length.
     logging.getLogger("hpbandster").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    config_space = _with_places(table.space)
+    own = copy.deepcopy(table.space.config_space)  # sampling changes its generator
+    config_space, choices = with_places(own)
     config_space.seed(seed)
     np.random.seed(seed)  # what BOHB draws from
-    return _unconnected(HPBANDSTER[name], config_space, table)
+    master = _unconnected(HPBANDSTER[name], config_space, table)
+    master.config_generator = GeneratorOfPlaces(master.config_generator, choices)
+    return master
 
 
 def _brackets(strategy: str, table: Table, seed: int) -> _Unconnected:
@@ -199,32 +202,3 @@ def _unconnected(optimizer: type, config_space: ConfigurationSpace, table: Table
 def _eta(table: Table) -> int:
     """So that a table with two lengths of training has brackets of two rungs and of one."""
     return max(2, table.epochs[-1] // table.epochs[0])
-
-
-def _as_it_is(config: dict[str, Any], space: SearchSpace) -> Architecture:
-    return space.validate(config)
-
-
-def _placed(space: SearchSpace) -> list[str]:
-    """Decisions over ordered choices, which are given to HpBandSter's optimisers as places.
-
-    Its BOHB takes no ordinal parameters and asks for integers instead.
-    """
-    return [d.label for d in space.decisions.values() if d.is_ordered and d.choices is not None]
-
-
-def _with_places(space: SearchSpace) -> ConfigurationSpace:
-    found = ConfigurationSpace()
-    for label, decision in space.decisions.items():
-        if label in _placed(space):
-            found.add(Integer(label, (0, len(decision.choices or ()) - 1)))
-        else:
-            found.add(space.config_space[label])
-    return found
-
-
-def _from_places(config: dict[str, Any], space: SearchSpace) -> Architecture:
-    chosen = dict(config)
-    for label in _placed(space):
-        chosen[label] = (space.decisions[label].choices or ())[int(config[label])]
-    return space.validate(chosen)

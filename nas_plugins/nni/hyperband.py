@@ -14,7 +14,8 @@ class MendedHyperband(Hyperband):
     """NNI's own Hyperband with a seed, and without the error that ends it at the first result.
 
     Li et al. 2018, arXiv:1603.06560, algorithm 1; ``R`` epochs are the longest training. NNI 3.0
-    asks of each result whether its parameters' id is below a number, and Hyperband's ids are text.
+    asks of each result whether its parameters' id is below a number, and Hyperband's ids are
+    text; the cure can go when its ``is_created_in_previous_exp`` takes text.
 
     Args:
         optimize_mode: ``maximize`` or ``minimize``.

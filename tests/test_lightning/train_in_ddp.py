@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_modules import DigitsDataModule, train_child
@@ -48,3 +49,4 @@ def main(directory: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    torch.distributed.destroy_process_group()  # or gloo's threads may abort the process

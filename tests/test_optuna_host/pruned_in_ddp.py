@@ -44,7 +44,7 @@ class Scripted(pl.LightningModule):
         self.layer = nn.Linear(1, 1)
 
     def on_fit_start(self) -> None:
-        # gloo's threads must end before a process does that fit started, or it may abort.
+        # gloo's threads must end before their process does, or it may abort (see the end, too).
         if multiprocessing.parent_process() is not None:
             util.Finalize(None, torch.distributed.destroy_process_group, exitpriority=10)
 
@@ -117,3 +117,5 @@ def main(mode: str, storage: str, output: Path, *, with_size: bool) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), with_size="size" in sys.argv[4:])
+    if torch.distributed.is_initialized():  # where the caller started the processes
+        torch.distributed.destroy_process_group()

@@ -227,6 +227,7 @@ def _add_nni_config(commands: Commands) -> None:
     _add_space_options(parser)
     parser.add_argument("directory", type=Path, help="where the files are written")
     _add_strategy(parser)
+    parser.set_defaults(strategy=None)  # whether one was named matters to --hyperband
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
     _add_data(parser)
     _add_costs(parser)

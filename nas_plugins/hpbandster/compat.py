@@ -136,8 +136,12 @@ class MendedMaster(Master):
         _require_name_server(nameserver, nameserver_port)
         self._failure: BaseException | None = None
         choices: Choices = {}
-        if _has_no_ordinals(type(self)) and "configspace" in options:
-            options["configspace"], choices = with_places(options["configspace"])
+        if _has_no_ordinals(type(self)):
+            if args:  # each of these optimisers takes the space first
+                placed, choices = with_places(args[0])
+                args = (placed, *args[1:])
+            elif "configspace" in options:
+                options["configspace"], choices = with_places(options["configspace"])
         super().__init__(
             *args,
             working_directory=os.fspath(working_directory),

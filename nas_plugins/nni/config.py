@@ -61,7 +61,7 @@ def write_config(
     directory: str | Path,
     *,
     space_options: Mapping[str, Any] | None = None,
-    strategy: str = "regularized_evolution",
+    strategy: str | None = None,
     strategy_options: Mapping[str, Any] | None = None,
     supernet: SupernetFirst | None = None,
     assessor: str | None = None,
@@ -95,7 +95,8 @@ def write_config(
             has to be given, as a trial starts in a process of its own).
         directory: Where the files are written; made if absent.
         space_options: For a space given by name.
-        strategy: Name of a strategy, or ``package.module:Class``.
+        strategy: Name of a strategy, or ``package.module:Class``; where nothing is said,
+            ``regularized_evolution``.
         strategy_options: Of the strategy.
         supernet: Has a supernet trained first. Its trial comes on top of ``max_trials``.
         assessor: What stops trials that do not promise: ``learning_curve``
@@ -136,7 +137,9 @@ def write_config(
     """
     options = dict(strategy_options or {})
     if hyperband is not None:
-        _check_hyperband(hyperband, supernet, assessor, history, trial_concurrency)
+        beside = (strategy, strategy_options or None, supernet, assessor, history)
+        _check_hyperband(hyperband, beside, trial_concurrency)
+    strategy = strategy or "regularized_evolution"
     strategies.check(strategy, options)  # cheap, so before a network is recorded
     if optimize_mode not in ("maximize", "minimize"):
         raise ValueError(f"optimize_mode is {optimize_mode!r}; expected maximize or minimize")
@@ -204,15 +207,14 @@ def write_config(
     return path
 
 
-def _check_hyperband(eta: int, *others: Any) -> None:
+def _check_hyperband(eta: int, beside: tuple[Any, ...], concurrency: int) -> None:
     """Refuse what NNI's Hyperband does not go together with."""
-    *taken, concurrency = others
     if eta < 2:
         raise ValueError(f"hyperband is {eta}; expected an eta of at least 2")
-    if any(other is not None for other in taken):
+    if any(other is not None for other in beside):
         raise ValueError(
-            "hyperband is NNI's own tuner and assessor in one; expected no supernet, assessor or "
-            "history beside it"
+            "hyperband is NNI's own tuner and assessor in one; expected no strategy, supernet, "
+            "assessor or history beside it"
         )
     if concurrency > 1:
         raise ValueError(

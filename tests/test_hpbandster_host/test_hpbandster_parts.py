@@ -21,7 +21,7 @@ import serpent
 from ConfigSpace import Categorical, ConfigurationSpace, Constant, EqualsCondition, Integer
 from hpbandster.core.nameserver import NameServer
 from hpbandster.core.worker import Worker
-from hpbandster.optimizers import H2BO, HyperBand
+from hpbandster.optimizers import BOHB, H2BO, HyperBand
 
 from nas_plugins import (
     Architecture,
@@ -191,8 +191,8 @@ def optimizer(place, tmp_path):
     """Makes masters, and shuts them down."""
     made = []
 
-    def make(cls=ArchitectureOptimizer, **options):
-        made.append(cls(**place, working_directory=tmp_path, **options))
+    def make(cls=ArchitectureOptimizer, *args, **options):
+        made.append(cls(*args, **place, working_directory=tmp_path, **options))
         return made[-1]
 
     yield make
@@ -267,6 +267,15 @@ def test_h2bo_takes_a_configuration_that_is_run_again(optimizer, space):
     for config in (first, second, first):
         generator.new_result(job(config, loss=0.5))
     assert generator.losses == {9.0: [[0.5, 0.5], [0.5]]}
+
+
+def test_bohb_takes_ordered_choices_also_as_its_first_argument(optimizer):
+    rate = Categorical("rate", [0.1, 0.2, 0.4], ordered=True)
+    config_space = ConfigurationSpace()
+    config_space.add(rate)
+    master = optimizer(mended(BOHB), config_space, min_budget=1, max_budget=9)
+    config, _ = master.config_generator.get_config(9)
+    assert config["rate"] in rate.sequence
 
 
 def test_mending_twice_is_mending_once():

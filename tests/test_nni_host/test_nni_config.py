@@ -172,7 +172,8 @@ def test_hyperband_takes_the_tuners_place(tmp_path, monkeypatch):
     [
         ({"hyperband": 1}, "hyperband is 1; expected an eta of at least 2"),
         ({"hyperband": 3, "trial_concurrency": 2}, "trial_concurrency is 2; expected 1"),
-        ({"hyperband": 3, "epochs": 9, "assessor": "learning_curve"}, "no supernet, assessor"),
+        ({"hyperband": 3, "epochs": 9, "assessor": "learning_curve"}, "no strategy, supernet"),
+        ({"hyperband": 3, "epochs": 9, "strategy": "random"}, "no strategy, supernet"),
     ],
 )
 def test_what_does_not_go_with_hyperband_is_refused(tmp_path, options, text):

@@ -2,8 +2,8 @@
 
 As in the first experiment of Klein et al. 2017, arXiv:1605.07079, a support vector machine with
 two hyper-parameters, C and gamma, on a grid, so that searches are replayed: each point trained on
-1/64 to the whole of 3,600 images of CIFAR-10 at 8x8 pixels, and scored on 800 others. Seconds are
-those of the processor in training and scoring.
+1/64 to the whole of 16,384 images of CIFAR-10 at 8x8 pixels, and scored on 10,000 others. Seconds
+are those of the processor in training and scoring, the kernel's matrices included.
 
 FABOLAS trains on shares of the data, the others on all of it. The incumbent is judged by what
 it reaches on all data, as a share of the grid's best: of FABOLAS what it recommends, whether or
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace, Float
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import SVC
 
 from benchmarks.data import CIFAR10JpegDataModule, data_directory
@@ -33,6 +34,7 @@ from nas_plugins.strategies import create
 
 C = np.logspace(-2, 4, 11)
 GAMMA = np.logspace(-5, 0, 11)
+NUM_IMAGES = 16_384
 SHARES = [2.0**-i for i in reversed(range(7))]
 SECONDS = {"fabolas": 6.0, "gp": 40.0, "random": 40.0}
 """Of training, for each search."""
@@ -43,20 +45,28 @@ Curve = list[tuple[float, float]]
 
 def record(path: Path) -> None:
     """Train every point of the grid on every share."""
-    data = CIFAR10JpegDataModule(
-        data_directory() / "cifar10_jpeg_full.npz", limit=4000, image_size=8
-    ).load()
+    data = CIFAR10JpegDataModule(data_directory() / "cifar10_jpeg_full.npz", image_size=8).load()
     (x, y), (x_valid, y_valid) = (_arrays(data[part]) for part in ("train", "test"))
+    x, y = x[:NUM_IMAGES], y[:NUM_IMAGES]
     mean, deviation = x.mean(), x.std()
     x, x_valid = (x - mean) / deviation, (x_valid - mean) / deviation
     accuracies = np.zeros((len(C), len(GAMMA), len(SHARES)))
     seconds = np.zeros_like(accuracies)
-    for place in np.ndindex(accuracies.shape):
-        num = round(SHARES[place[2]] * len(x))
+    for k, share in enumerate(SHARES):
+        num = round(share * len(x))
         began = time.process_time()
-        machine = SVC(C=C[place[0]], gamma=GAMMA[place[1]]).fit(x[:num], y[:num])
-        accuracies[place] = machine.score(x_valid, y_valid)
-        seconds[place] = time.process_time() - began
+        distances = [euclidean_distances(of, x[:num], squared=True) for of in (x[:num], x_valid)]
+        shared_s = time.process_time() - began
+        for j, gamma in enumerate(GAMMA):
+            began = time.process_time()
+            similar, similar_valid = (np.exp(-gamma * squares) for squares in distances)
+            once_s = shared_s + time.process_time() - began
+            for i, c in enumerate(C):
+                began = time.process_time()
+                machine = SVC(C=c, kernel="precomputed").fit(similar, y[:num])
+                accuracies[i, j, k] = machine.score(similar_valid, y_valid)
+                seconds[i, j, k] = once_s + time.process_time() - began
+        print(f"{num} images: {seconds[..., k].mean():.3g} s", flush=True)
     content = {"accuracy": accuracies.round(5).tolist(), "seconds": seconds.round(4).tolist()}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 

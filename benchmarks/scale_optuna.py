@@ -6,6 +6,8 @@ enqueues them again; behind the proxy there is no heartbeat, and the sampler its
 lost proposals again.
 
     python -m benchmarks.scale_optuna --workers 16 --trials 2000 --kills 30
+
+Rows of other strategies that a file of ``--json`` has are kept.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.kill9_optuna import make_space, value_of
 from benchmarks.postgres import server
-from benchmarks.report import add_json, report
+from benchmarks.report import add_json, known, merged, report, write
 from benchmarks.samplers import make_sampler
 from nas_plugins import strategies
 from nas_plugins.optuna import architecture_of, suggest
@@ -160,7 +162,8 @@ def search(
             crew.stop()
         seconds = time.perf_counter() - began
         announced = crew.announced()
-    return {"strategy": strategy, **check(study, announced, kills), "seconds": round(seconds, 1)}
+    found = check(study, announced, kills)
+    return {"strategy": strategy, "workers": workers, **found, "seconds": round(seconds, 1)}
 
 
 def _num_complete(study: optuna.Study) -> int:
@@ -230,9 +233,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = ",".join(strategies.REGISTRY)
+    every = ",".join(strategies.REGISTRY)
     parser.add_argument("--storages", default=",".join(STORAGES), help="(%(default)s)")
-    parser.add_argument("--strategies", default=known, help="(%(default)s)")
+    parser.add_argument("--strategies", default=every, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=16, help="processes (%(default)s)")
     parser.add_argument("--trials", type=int, default=2000, help="completed (%(default)s)")
     parser.add_argument("--kills", type=int, default=30, help="(%(default)s)")
@@ -250,7 +253,7 @@ def main() -> None:
     if arguments.serve is not None:
         serve(arguments.serve[0], int(arguments.serve[1]))
         return
-    rows = []
+    rows = known(arguments.json)
     options = {key: getattr(arguments, key) for key in ("workers", "trials", "kills", "seed")}
     for storage in arguments.storages.split(","):
         for strategy in arguments.strategies.split(","):
@@ -258,8 +261,10 @@ def main() -> None:
                 address = stack.enter_context(server())
                 if storage == "grpc":
                     address = stack.enter_context(proxied(address))
-                rows.append({"storage": storage, **search(address, strategy, **options)})
-                print(json.dumps(rows[-1]), flush=True)
+                row = {"storage": storage, **search(address, strategy, **options)}
+            print(json.dumps(row), flush=True)
+            rows = merged(rows, [row], ("storage", "strategy"))
+            write(rows, arguments.json)
     report(rows, arguments.json)
 
 

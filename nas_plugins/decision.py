@@ -161,9 +161,11 @@ class Decision:
             yield from range(int(self.low), int(self.high) + 1)
         else:
             scale = np.geomspace if self.log else np.linspace
-            for value in scale(self.low, self.high, points):
-                inside = min(max(float(value), self.low), self.high)
-                yield round(inside) if self.integer else inside
+            spaced = (
+                min(max(float(v), self.low), self.high) for v in scale(self.low, self.high, points)
+            )
+            # Small whole numbers on a logarithmic scale may fall together.
+            yield from dict.fromkeys(round(v) if self.integer else v for v in spaced)
 
     # -- moves --------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SearchSpace"]
 
 _MAX_REJECTIONS = 10_000
+_MAX_CHANGES = 1_000
 
 
 class SearchSpace:
@@ -286,7 +287,8 @@ class SearchSpace:
         Args:
             architecture: Left as it is.
             rng: Source of randomness.
-            times: How many such changes follow each other; a decision may change back.
+            times: How many such changes follow each other; a decision may change back. Where
+                forbidden clauses leave no single change, a fresh draw takes its place.
             odds: Gives the probability with which each of some decisions is the one that
                 changes, from their labels; default: all are equally likely.
 
@@ -313,7 +315,9 @@ class SearchSpace:
             return self._complete(changed, lambda d: d.sample(rng))
 
         for _ in range(times):
-            before, chosen = chosen, self._legal(proposal)
+            before = chosen
+            changed = self._legal(proposal, _MAX_CHANGES)
+            chosen = dict(self.sample(rng)) if changed is None else changed
             if chosen.keys() != before.keys():
                 mutable, limits = self._mutable_with(chosen, odds)
         return Architecture(chosen)
@@ -513,17 +517,24 @@ class SearchSpace:
         return labels, None if odds is None else list(accumulate(odds(tuple(labels))))
 
     def _accept(self, propose: Callable[[], dict[str, Choice]]) -> Architecture:
-        return Architecture(self._legal(propose))
+        chosen = self._legal(propose, _MAX_REJECTIONS)
+        if chosen is None:
+            raise UnsupportedSpaceError(
+                f"no legal architecture in {_MAX_REJECTIONS} proposals: the forbidden clauses of "
+                f"space {self.name!r} leave (almost) nothing: "
+                f"{self.config_space.forbidden_clauses}"
+            )
+        return Architecture(chosen)
 
-    def _legal(self, propose: Callable[[], dict[str, Choice]]) -> dict[str, Choice]:
-        for _ in range(_MAX_REJECTIONS):
+    def _legal(
+        self, propose: Callable[[], dict[str, Choice]], attempts: int
+    ) -> dict[str, Choice] | None:
+        """The first proposal that no clause forbids."""
+        for _ in range(attempts):
             chosen = propose()
             if not self._is_forbidden(chosen):
                 return chosen
-        raise UnsupportedSpaceError(
-            f"no legal architecture in {_MAX_REJECTIONS} proposals: the forbidden clauses of "
-            f"space {self.name!r} leave (almost) nothing: {self.config_space.forbidden_clauses}"
-        )
+        return None
 
     def _is_forbidden(self, chosen: Mapping[str, Choice]) -> bool:
         if not self.config_space.forbidden_clauses:

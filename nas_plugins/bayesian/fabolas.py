@@ -27,7 +27,8 @@ from nas_plugins.bayesian.surrogate import kernel_of, process
 from nas_plugins.decision import ALWAYS
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.space import SearchSpace
-from nas_plugins.strategies.base import Observation
+from nas_plugins.strategies.base import Observation, Score
+from nas_plugins.strategies.options import check_at_least
 
 __all__ = ["Fabolas"]
 
@@ -90,8 +91,7 @@ class Fabolas(GaussianProcess):
         refit_every: int = 5,
         overhead_s: float = 0.1,
     ) -> None:
-        if overhead_s < 0:
-            raise ValueError(f"overhead_s is {overhead_s}; expected at least 0")
+        check_at_least(0, overhead_s=overhead_s)
         self.overhead_s = overhead_s
         decision = space.decisions.get(fidelity)
         if decision is not None and not (
@@ -126,6 +126,9 @@ class Fabolas(GaussianProcess):
         whole = [self._at(o.architecture, 1.0) for o in self._scored]
         means, _ = self.predict(whole)
         return whole[int(np.argmax(np.round(means, 9)))]
+
+    def _check_number(self, number: int, architecture: Architecture, score: Score) -> None:
+        """The seconds may be absent."""
 
     def _make_inputs(self, space: SearchSpace) -> Inputs:
         return Inputs(space, last=self.fidelity)

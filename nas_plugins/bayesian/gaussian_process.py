@@ -114,7 +114,7 @@ class GaussianProcess(Strategy):
             return self._begin(number, np.random.default_rng((self.seed, number, attempt)))
         # All that are asked for with one history look at the same candidates.
         rng = np.random.default_rng((self.seed, self.num_told))
-        return self._choose(rng, max(0, number - self.num_told) + attempt)
+        return self._choose(rng, self._num_pending + attempt)
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
         raise NotImplementedError("see _draw, which knows the attempt as well")

@@ -49,12 +49,13 @@ class MultiTask(GaussianProcess):
         tasks: Earlier studies, each as pairs of architecture and score, or the path of a
             file that :func:`write_task` wrote. Architectures may lack decisions of the space.
         acquisition: See :class:`GaussianProcess`.
-        num_initial: Proposals before the first model, the best of the tasks in turn.
+        num_initial: Proposals before the first model: the best of the tasks in turn, at random
+            when these have been.
         max_observations: Of the study, and of each task.
         refit_every: See :class:`GaussianProcess`.
 
     Raises:
-        TaskError: A file is not what :func:`write_task` wrote.
+        TaskError: A file is not what :func:`write_task` wrote, or a score is not finite.
         ArchitectureError: A task's architecture is not of the space.
     """
 
@@ -70,8 +71,10 @@ class MultiTask(GaussianProcess):
         refit_every: int = 5,
     ) -> None:
         loaded = [_read(task) if isinstance(task, (str, Path)) else task for task in tasks]
+        for task in loaded:
+            _check_finite(task)
         self._tasks = [
-            sorted(((space.complete(a), float(score)) for a, score in task), key=lambda p: -p[1])
+            sorted(((space.recall(a), float(score)) for a, score in task), key=lambda p: -p[1])
             for task in loaded
             if task
         ]
@@ -88,8 +91,10 @@ class MultiTask(GaussianProcess):
         if not self._tasks:
             return self.space.sample(rng)
         in_turn = (a for level in zip_longest(*self._tasks) for a, _ in filter(None, level))
-        new = dict.fromkeys(in_turn)
-        return list(new)[number % len(new)]
+        best = list(dict.fromkeys(in_turn))
+        if number < len(best) and self.space.canonical(best[number]) not in self._known:
+            return best[number]
+        return self.space.sample(rng)
 
     def _process(self, rows: Tensor, scores: Tensor) -> ExactGP:
         if not self._tasks:
@@ -120,15 +125,18 @@ def write_task(pairs: Task, path: str | Path) -> None:
 def _read(path: str | Path) -> Task:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        pairs = [(Architecture(choices), float(score)) for choices, score in content]
-        if not all(math.isfinite(score) for _, score in pairs):
-            raise ValueError("a score is not finite")
-        return pairs
+        return [(Architecture(choices), float(score)) for choices, score in content]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise TaskError(
             f"{path} cannot be read as an earlier study: {error}; expected the JSON that "
             "write_task writes, a list of [architecture, score]"
         ) from error
+
+
+def _check_finite(task: Task) -> None:
+    wrong = [score for _, score in task if not math.isfinite(score)]
+    if wrong:
+        raise TaskError(f"a task has score {wrong[0]}; expected finite numbers: leave it out")
 
 
 def _with_task(rows: Tensor, number: int) -> Tensor:

@@ -206,7 +206,7 @@ def _draw_plane(
 
 def _ticks(axes: Any, places: Sequence[Choice], which: str, log: bool) -> list[float]:
     """Positions along an axis: numbers at their own place, anything else in its order."""
-    numeric = all(isinstance(p, (int, float)) and not isinstance(p, bool) for p in places)
+    numeric = _are_numbers(places)
     for axis in axes:
         if numeric and log:
             getattr(axis, f"set_{which}scale")("log")
@@ -216,9 +216,11 @@ def _ticks(axes: Any, places: Sequence[Choice], which: str, log: bool) -> list[f
 
 
 def _place(places: Sequence[Choice], choice: Choice) -> float:
-    if isinstance(choice, (int, float)) and not isinstance(choice, bool):
-        return float(choice)
-    return float(list(places).index(choice))
+    return float(choice) if _are_numbers(places) else float(list(places).index(choice))
+
+
+def _are_numbers(places: Sequence[Choice]) -> bool:
+    return all(isinstance(p, (int, float)) and not isinstance(p, bool) for p in places)
 
 
 def _name_of(strategy: GaussianProcess) -> str:

@@ -143,8 +143,10 @@ def deepen(
     while isinstance(last, nn.Sequential) and len(last):
         last = last[-1]
     activation = [type(last)()] if isinstance(last, (nn.ReLU, nn.ReLU6)) else []
-    _replace(deeper, layer, nn.Sequential(before, new, *activation))
-    return deeper.train(network.training)
+    added = nn.Sequential(before, new, *activation)
+    added.training = before.training  # not train(), which would wake a frozen batch norm
+    _replace(deeper, layer, added)
+    return deeper
 
 
 class SkippedConv(nn.Module):
@@ -247,8 +249,14 @@ def _select(module: Any, names: Sequence[str], index: Tensor) -> None:
         tensor = getattr(module, name, None)
         if tensor is not None:
             taken = tensor.detach()[index.to(tensor.device)].clone()
-            is_parameter = isinstance(tensor, nn.Parameter)
-            setattr(module, name, nn.Parameter(taken) if is_parameter else taken)
+            setattr(module, name, _like(tensor, taken))
+
+
+def _like(tensor: Tensor, taken: Tensor) -> Tensor:
+    """A parameter where the old tensor was one, frozen if that was."""
+    if not isinstance(tensor, nn.Parameter):
+        return taken
+    return nn.Parameter(taken, requires_grad=tensor.requires_grad)
 
 
 def _take_outputs(module: Any, index: Tensor) -> None:
@@ -263,7 +271,7 @@ def _take_inputs(module: Any, index: Tensor, divisor: Tensor) -> None:
     spread = (index[:, None] * places + torch.arange(places)).flatten().to(weight.device)
     shares = divisor.repeat_interleave(places).to(weight)
     shape = (1, -1, *[1] * (weight.dim() - 2))
-    module.weight = nn.Parameter(weight[:, spread] / shares.view(shape))
+    module.weight = _like(module.weight, weight[:, spread] / shares.view(shape))
     name = "in_features" if isinstance(module, nn.Linear) else "in_channels"
     setattr(module, name, len(spread))
 

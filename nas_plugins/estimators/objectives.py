@@ -37,12 +37,14 @@ def mnasnet_reward(
         beta: Exponent beyond it.
 
     Raises:
-        ValueError: A cost is missing, or it or its target is not above 0.
+        ValueError: The score is negative; a cost is missing, or it or its target is not above 0.
 
     Example:
         >>> round(mnasnet_reward(0.75, {"latency_ms": 156.0}, {"latency_ms": 78.0}), 4)
         0.7145
     """
+    if score < 0:
+        raise ValueError(f"score is {score}; expected at least 0, as an accuracy is")
     reward = score
     for name, target in targets.items():
         ratio = _known(costs, name) / target if target > 0 else 0.0

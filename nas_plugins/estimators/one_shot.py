@@ -115,6 +115,9 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
 
     Returns:
         The network.
+
+    Raises:
+        ValueError: There is no batch, so that the statistics would be lost.
     """
     network.eval()
     norms = [
@@ -124,13 +127,17 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     ]
     if not norms:
         return network
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("no batch to recalibrate with; expected at least one")
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
         norm.train()
     device = next(network.parameters(), norms[0].running_mean).device  # type: ignore[union-attr]
-    for inputs in batches:
+    for inputs in itertools.chain([first], batches):
         network(inputs.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

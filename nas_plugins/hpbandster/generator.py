@@ -79,12 +79,15 @@ class ArchitectureConfigGenerator(base_config_generator):
         self.max_budget = max_budget
         self.observe = observe
         self._num_proposed = 0
+        self._num_pending = 0
+        self._answered: set[tuple[int, ...]] = set()  # ids with a first result
 
     def get_config(self, budget: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next architecture, and its number and identity for the results."""
         number = self._num_proposed
-        architecture = self.strategy.ask(number)
+        architecture = self.strategy.ask(number, pending=self._num_pending)
         self._num_proposed += 1
+        self._num_pending += 1
         return dict(architecture), {"number": number, "architecture_id": architecture.id}
 
     def new_result(self, job: Job, update_model: bool = True) -> None:
@@ -93,6 +96,9 @@ class ArchitectureConfigGenerator(base_config_generator):
         iteration, _, index = job.id
         if iteration < 0:  # a warm start: its proposals are (-1, 0, n)
             self._num_proposed = max(self._num_proposed, index + 1)
+        elif job.id not in self._answered:
+            self._answered.add(job.id)
+            self._num_pending = max(0, self._num_pending - 1)
         budget = job.kwargs["budget"]
         # Budgets are powers of eta, so that the largest may be off by a rounding.
         full = self.max_budget is not None and budget >= self.max_budget * (1 - 1e-9)

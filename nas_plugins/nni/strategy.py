@@ -119,7 +119,8 @@ class ArchitectureStrategy(NNIStrategy):
         refused: SampleValidationError | None = None
         for attempt in range(_MAX_ATTEMPTS):
             with self._lock:
-                architecture = self._strategy.ask(self._num_proposed, attempt)
+                pending = len(self._running)
+                architecture = self._strategy.ask(self._num_proposed, attempt, pending=pending)
             try:
                 model = self.model_space.freeze(self._sample(architecture))
             except SampleValidationError as error:

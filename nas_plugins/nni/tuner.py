@@ -113,7 +113,7 @@ class ArchitectureTuner(Tuner):
         """
         self._give_up_silent()
         strategy = self._ready()
-        architecture = strategy.ask(self._num_proposed)
+        architecture = strategy.ask(self._num_proposed, pending=sum(self._pending.values()))
         if isinstance(strategy, GridSearch) and architecture in self._proposed:
             raise NoMoreTrialError(f"the grid's {len(self._proposed)} architectures are proposed")
         self._propose(architecture)

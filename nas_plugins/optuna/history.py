@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +19,8 @@ __all__ = ["StudyHistory", "completion_order"]
 _NUMBER = "nas_plugins:number"
 _WORKER = "nas_plugins:worker"
 _FAILED = "nas_plugins:failed"
+
+_SETTLING_S = 3.0
 
 
 class StudyHistory:
@@ -34,6 +36,10 @@ class StudyHistory:
 
     That presumes the process runs the trial to its end, as ``study.optimize`` does. A trial
     from ``study.ask`` may be told by another process, and holds its number until it is.
+
+    What a process sent before it was killed may still be on its way through a server, the end of
+    its trial among it. Where there is one, a death is waited out for a moment when it is
+    first seen, and the trial is read again.
 
     Reading costs the trials that are new or were not finished before, not the whole history
     (beyond what the storage itself spends).
@@ -53,6 +59,8 @@ class StudyHistory:
         self._held: set[int] = set()  # for ever; every number below the floor is as well
         self._floor = 0
         self._patience_s = _time_to_retry(storage)
+        waits = not self._patience_s and _is_behind_a_server(storage)
+        self._settling_s = _SETTLING_S if waits else 0.0
         self._lost: dict[int, tuple[int, float]] = {}  # trial number: its number, seen lost when
         self._compared: set[int] = set()  # trials of this process whose number is theirs alone
 
@@ -115,6 +123,7 @@ class StudyHistory:
         if held is not None and (trial.number in self._compared or trial.params):
             return held
         self._compared.add(trial.number)
+        self._see_deaths()
         number = self._free_number(trial.number) if held is None else held
         while True:
             self._set(trial, _NUMBER, number)
@@ -125,6 +134,11 @@ class StudyHistory:
             if number not in taken and not self._is_held(number):
                 return number
             number = self._free_number(trial.number, contested=number)
+
+    def num_pending(self, trial: FrozenTrial, number: int) -> int:
+        """How many proposals with smaller numbers other trials are at work on."""
+        taken, _ = self._taken_by_others(trial.number)
+        return sum(other < number for other in taken)
 
     def _free_number(self, trial_number: int, contested: int | None = None) -> int:
         """The smallest that is free, after one each for trials that come first.
@@ -145,6 +159,15 @@ class StudyHistory:
             num_before -= not self._is_held(number) and number not in taken
             number += 1
         return number
+
+    def _see_deaths(self) -> None:
+        """Learn which workers have ended, and read their trials once more."""
+        workers = {_worker_of(trial)[0] for trial in self._open.values()}
+        dead = {worker for worker in workers - self._gone if worker and worker.is_gone()}
+        self._gone |= dead
+        if dead and self._settling_s:
+            time.sleep(self._settling_s)
+            self._refresh()
 
     def _is_held(self, number: int) -> bool:
         return number < self._floor or number in self._held
@@ -186,12 +209,12 @@ class StudyHistory:
                 continue
             worker, to_the_end = _worker_of(other)
             if _NUMBER in other.system_attrs:
-                if to_the_end and self._is_gone(worker):
+                if to_the_end and worker in self._gone:
                     self._lose(other)
                 else:
                     taken.add(other.system_attrs[_NUMBER])
             elif worker is not None and other.number < trial_number:
-                num_before += not self._is_gone(worker)
+                num_before += worker not in self._gone
         latest = time.monotonic() - self._patience_s
         taken.update(number for number, since in self._lost.values() if since > latest)
         return taken, num_before
@@ -201,13 +224,6 @@ class StudyHistory:
         number = trial.system_attrs.get(_NUMBER)
         if self._patience_s and number is not None:
             self._lost.setdefault(trial.number, (number, time.monotonic()))
-
-    def _is_gone(self, worker: Worker | None) -> bool:
-        if worker is None:
-            return False
-        if worker not in self._gone and worker.is_gone():
-            self._gone.add(worker)
-        return worker in self._gone
 
     def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
         self._storage.set_trial_system_attr(trial._trial_id, key, value)
@@ -228,6 +244,14 @@ def _time_to_retry(storage: BaseStorage) -> float:
         return 0.0
     grace = getattr(getattr(storage, "_backend", storage), "grace_period", None)
     return 2.0 * (grace or 2 * interval)
+
+
+def _is_behind_a_server(storage: BaseStorage) -> bool:
+    """Whether what a process writes is carried out by another one."""
+    if isinstance(storage, GrpcStorageProxy):
+        return True
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    return engine is not None and engine.dialect.name != "sqlite"
 
 
 def completion_order(trial: FrozenTrial) -> tuple[datetime, int]:

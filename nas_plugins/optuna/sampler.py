@@ -164,7 +164,7 @@ class ArchitectureSampler(BaseSampler):
             if self._follows_study and search_space != self._distributions:
                 self._use_space(space_of(search_space))
                 self._tell_again()
-            proposal = self._strategy.ask(self._history_of(study).number(trial))
+            proposal = self._ask(study, trial)
             return {label: c for label, c in proposal.items() if label in search_space}
 
     def sample_independent(
@@ -223,11 +223,16 @@ class ArchitectureSampler(BaseSampler):
         if not missing:
             return
         self._read(study)
-        proposal = self._strategy.ask(self._history_of(study).number(trial))
+        proposal = self._ask(study, trial)
         for label in sorted(missing & proposal.keys()):
             study._storage.set_trial_user_attr(trial._trial_id, label, proposal[label])
             # Optuna read the trial before it asked, and does not read it again.
             trial.user_attrs = {**trial.user_attrs, label: proposal[label]}
+
+    def _ask(self, study: Study, trial: FrozenTrial) -> Architecture:
+        history = self._history_of(study)
+        number = history.number(trial)
+        return self._strategy.ask(number, pending=history.num_pending(trial, number))
 
     def _use_space(self, space: SearchSpace) -> None:
         self._space = space

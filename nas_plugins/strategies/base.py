@@ -68,6 +68,8 @@ class Strategy(ABC):
         self.seed = seed
         self._num_told = 0
         self._next_number = 0
+        self._num_pending = 0  # beside the proposal that is being made
+        self._num_objectives: int | None = None
         self._reset()
 
     @property
@@ -75,7 +77,9 @@ class Strategy(ABC):
         """How many observations the state is made of."""
         return self._num_told
 
-    def ask(self, number: int | None = None, attempt: int = 0) -> Architecture:
+    def ask(
+        self, number: int | None = None, attempt: int = 0, *, pending: int | None = None
+    ) -> Architecture:
         """Propose the next architecture to evaluate.
 
         Args:
@@ -83,10 +87,13 @@ class Strategy(ABC):
                 one more than the last. Asking twice for the same number and history gives
                 the same architecture.
             attempt: Another draw of the same number, for a caller that rejected the last.
+            pending: How many earlier proposals are under way; default: all that are not told,
+                were each told once and nothing else.
         """
         if number is None:
             number = self._next_number
         self._next_number = number + 1
+        self._num_pending = max(0, number - self._num_told) if pending is None else pending
         return self._draw(number, attempt)
 
     def tell(
@@ -100,17 +107,22 @@ class Strategy(ABC):
             budget: What was spent on it.
 
         Raises:
-            ScoreError: The score is NaN or infinite; the state is unchanged.
+            ScoreError: The score is NaN or infinite, or has not as many objectives as those
+                before; the state is unchanged.
             ArchitectureError: Not of this space; the state is unchanged.
         """
-        self.space.validate(architecture)
-        self._observe(Observation(architecture, self._checked(architecture, score), budget))
+        architecture = self.space.validate(architecture)
+        checked = self._checked(architecture, score)
+        self._observe(Observation(architecture, checked, budget))
+        if checked is not None:
+            self._num_objectives = len(checked) if isinstance(checked, tuple) else 1
         self._num_told += 1
         self._next_number = max(self._next_number, self._num_told)
 
     def replay(self, history: Iterable[Observation]) -> None:
         """Forget everything, then observe a history: how a strategy resumes."""
         self._num_told = self._next_number = 0
+        self._num_objectives = None
         self._reset()
         for observation in history:
             self.tell(observation.architecture, observation.score, budget=observation.budget)
@@ -144,4 +156,13 @@ class Strategy(ABC):
                 f"score of architecture {architecture.id} is {score!r}; expected finite "
                 "numbers. Tell a failed evaluation as None"
             )
+        self._check_number(len(values), architecture, score)
         return values if several else values[0]
+
+    def _check_number(self, number: int, architecture: Architecture, score: Score) -> None:
+        """Refuse another number of objectives than that of the scores before."""
+        if self._num_objectives not in (None, number):
+            raise ScoreError(
+                f"score of architecture {architecture.id} is {score!r}; expected "
+                f"{self._num_objectives} objectives, as told before"
+            )

@@ -21,14 +21,22 @@ class Deduplicated(Strategy):
     :meth:`remembered` before it trains.
 
     Args:
-        strategy: Any strategy; told everything this one is told.
+        strategy: Any strategy that was told nothing yet; told everything this one is told.
         reask: Whether duplicates are drawn again.
         max_attempts: Draws per proposal.
+
+    Raises:
+        ValueError: No attempt, or a strategy that was told something, which would be lost.
     """
 
     def __init__(self, strategy: Strategy, *, reask: bool = True, max_attempts: int = 100) -> None:
         if max_attempts < 1:
             raise ValueError(f"max_attempts is {max_attempts}; expected at least 1")
+        if strategy.num_told:
+            raise ValueError(
+                f"the strategy was told {strategy.num_told} observations; expected none: wrap it "
+                "first, and tell what wraps it"
+            )
         self.strategy = strategy
         self.reask = reask
         self.max_attempts = max_attempts
@@ -42,7 +50,7 @@ class Deduplicated(Strategy):
     def _draw(self, number: int, attempt: int) -> Architecture:
         first = attempt * self.max_attempts
         for i in range(first, first + (self.max_attempts if self.reask else 1)):
-            architecture = self.strategy.ask(number, i)
+            architecture = self.strategy.ask(number, i, pending=self._num_pending)
             if not self.reask or self.space.canonical(architecture) not in self._scores:
                 break
         return architecture

@@ -65,6 +65,6 @@ class LogLinearLearning(Strategy):
             self._profile, self._payoff = observation.architecture, score
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
-        if self._profile is None or self.space.size == 1:
+        if self._profile is None or not self.space.mutable(self._profile):
             return self.space.sample(rng)
         return self.space.mutate(self._profile, rng)

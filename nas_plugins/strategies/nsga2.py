@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.errors import ScoreError
 from nas_plugins.pareto import crowding_distances, non_dominated_ranks
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
@@ -72,11 +71,6 @@ class NSGA2(Strategy):
         if score is None:
             return
         point = score if isinstance(score, tuple) else (score,)
-        if self._members and len(point) != len(self._members[0][1]):
-            raise ScoreError(
-                f"score of architecture {observation.architecture.id} is {score!r}; expected "
-                f"{len(self._members[0][1])} objectives, as told before"
-            )
         self._members.append((observation.architecture, point))
         if len(self._members) == self._num_parents + self.population_size:
             self._select()

@@ -9,6 +9,7 @@ from nas_plugins.decision import Decision
 from nas_plugins.errors import ArchitectureError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
+from nas_plugins.strategies.options import check_at_least
 
 __all__ = ["ParticleSwarm"]
 
@@ -46,8 +47,8 @@ class ParticleSwarm(Strategy):
         inertia: float = 0.7298,
         attraction: float = 1.4962,
     ) -> None:
-        if population_size < 1:
-            raise ValueError(f"population_size is {population_size}; expected at least 1")
+        check_at_least(1, population_size=population_size)
+        check_at_least(0, inertia=inertia, attraction=attraction)
         self.population_size = population_size
         self.inertia = inertia
         self.attraction = attraction

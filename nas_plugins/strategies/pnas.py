@@ -12,6 +12,7 @@ from nas_plugins.decision import ALWAYS
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
+from nas_plugins.strategies.options import check_at_least
 from nas_plugins.strategies.surrogates import Ensemble, LSTMSurrogate, MLPSurrogate, spearman
 from nas_plugins.strategies.tokens import INACTIVE, Tokens
 
@@ -95,9 +96,9 @@ class PNAS(Strategy):
     ) -> None:
         if surrogate not in _SURROGATES:
             raise ValueError(f"surrogate is {surrogate!r}; expected one of {sorted(_SURROGATES)}")
-        for name, value in [("beam_size", beam_size), ("num_surrogates", num_surrogates)]:
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        check_at_least(1, beam_size=beam_size, num_surrogates=num_surrogates)
+        check_at_least(1, hidden_size=hidden_size, max_candidates=max_candidates)
+        check_at_least(0, num_steps=num_steps)
         self.beam_size = beam_size
         self._levels = _own_levels(space) if levels is None else _named_levels(space, levels)
         self.surrogate = surrogate

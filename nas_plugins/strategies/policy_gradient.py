@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import numpy as np
@@ -10,6 +11,7 @@ from nas_plugins.architecture import Architecture
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 from nas_plugins.strategies.lstm import Adam
+from nas_plugins.strategies.options import check_at_least
 from nas_plugins.strategies.policies import Policy
 
 __all__ = ["PolicyGradient"]
@@ -46,11 +48,10 @@ class PolicyGradient(Strategy):
         batch_size: int,
         baseline_decay: float,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        check_at_least(1, batch_size=batch_size)
         if not 0 <= baseline_decay < 1:
             raise ValueError(f"baseline_decay is {baseline_decay}; expected it in [0, 1)")
-        if not learning_rate > 0:
+        if not 0 < learning_rate < math.inf:
             raise ValueError(f"learning_rate is {learning_rate}; expected it above 0")
         self.learning_rate = learning_rate
         self.batch_size = batch_size

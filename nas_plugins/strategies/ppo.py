@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas_plugins.space import SearchSpace
+from nas_plugins.strategies.options import check_at_least
 from nas_plugins.strategies.policies import LSTMPolicy, Policy
 from nas_plugins.strategies.policy_gradient import PolicyGradient
 
@@ -57,8 +58,8 @@ class PPO(PolicyGradient):
     ) -> None:
         if not 0 < clip < 1:
             raise ValueError(f"clip is {clip}; expected it in (0, 1)")
-        if epochs < 1:
-            raise ValueError(f"epochs is {epochs}; expected at least 1")
+        check_at_least(1, epochs=epochs, hidden_size=hidden_size)
+        check_at_least(0, entropy_weight=entropy_weight)
         self.clip = clip
         self.epochs = epochs
         self.entropy_weight = entropy_weight
@@ -75,7 +76,8 @@ class PPO(PolicyGradient):
         return LSTMPolicy(self.space, rng, hidden_size=self.hidden_size, num_layers=1, scale=0.1)
 
     def _update(self, rows: np.ndarray, advantages: np.ndarray) -> None:
-        advantages = advantages / (advantages.std() + 1e-8)
+        # Not by the deviation, which is nothing in a batch of equal scores.
+        advantages = advantages / (np.sqrt(np.mean(advantages**2)) + 1e-8)
         old = self._policy.read(rows).log_probability
         for _ in range(self.epochs):
             reading = self._policy.read(rows)

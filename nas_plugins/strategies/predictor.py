@@ -13,6 +13,7 @@ from nas_plugins.errors import NasPluginsError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 from nas_plugins.strategies.encoding import Encoding
+from nas_plugins.strategies.options import check_at_least
 from nas_plugins.strategies.posterior import Posterior, normal_scores
 
 __all__ = ["Predictor"]
@@ -68,13 +69,8 @@ class Predictor(Strategy):
         num_candidates: int = 500,
         max_observations: int = 300,
     ) -> None:
-        for name, value, least in [
-            ("num_initial", num_initial, 1),
-            ("num_candidates", num_candidates, 1),
-            ("max_observations", max_observations, 2),
-        ]:
-            if value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+        check_at_least(1, num_initial=num_initial, num_candidates=num_candidates)
+        check_at_least(2, max_observations=max_observations)
         self.num_initial = num_initial
         self.num_candidates = num_candidates
         self.max_observations = max_observations
@@ -114,13 +110,12 @@ class Predictor(Strategy):
         self._pool = None
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
-        num_told = len(self._history)
-        if num_told < self.num_initial:
+        if len(self._history) < self.num_initial:
             return self._random(rng)
         if self._pool is None:
             self._pool = self._predicted()
         running: set[Hashable] = set()
-        for earlier in range(max(num_told, number - _MAX_PENDING), number):
+        for earlier in range(number - min(self._num_pending, _MAX_PENDING, number), number):
             draw = np.random.default_rng((self.seed, earlier, 0))
             running.add(self._pool.pick(draw, self._told, running)[1])
         return self._pool.pick(rng, self._told, running)[0]

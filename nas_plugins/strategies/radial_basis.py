@@ -137,7 +137,10 @@ class RadialBasis(Strategy):
         if decision.choices is not None:
             return decision.mutate(choice, rng)
         unit = float(decision.encode(choice)[1]) + self._step * rng.normal()
-        return decision.at(abs(1 - abs(1 - unit)))  # reflected at both ends
+        moved = decision.at(abs(1 - abs(1 - unit)))  # reflected at both ends
+        if moved == choice and (others := decision.others(choice)):  # too small a step for it
+            return others[rng.integers(len(others))]
+        return moved
 
     def _surrogate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values and distances to the nearest observation, each ``(rows,)``."""

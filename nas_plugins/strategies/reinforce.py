@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas_plugins.space import SearchSpace
+from nas_plugins.strategies.options import check_at_least
 from nas_plugins.strategies.policies import LSTMPolicy, Policy, TablePolicy
 from nas_plugins.strategies.policy_gradient import PolicyGradient
 
@@ -63,6 +64,7 @@ class Reinforce(PolicyGradient):
             raise ValueError(f"policy is {policy!r}; expected one of {_POLICIES}")
         if reward_power < 1 or reward_power % 2 != 1:
             raise ValueError(f"reward_power is {reward_power}; expected 1, 3, 5, …")
+        check_at_least(1, hidden_size=hidden_size, num_layers=num_layers)
         self.policy = policy
         self.reward_power = reward_power
         self.hidden_size = hidden_size

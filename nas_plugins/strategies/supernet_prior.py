@@ -105,7 +105,8 @@ class SupernetPrior(Strategy):
         if rng.random() * (self.prior_weight + number) < self.prior_weight:
             return self.prior.draw(self.space, rng)
         num = 1 if self._worths is None else self.num_candidates
-        proposed = [self.inner.ask(number, attempt * num + i) for i in range(num)]
+        pending = self._num_pending
+        proposed = [self.inner.ask(number, attempt * num + i, pending=pending) for i in range(num)]
         return max(proposed, key=self.worth)  # the first of equals
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:

@@ -318,3 +318,14 @@ def _with_kernel():
     config_space = ConfigurationSpace({"op": ["conv", "pool"], "kernel": [1, 3], "lr": (0.0, 1.0)})
     config_space.add(EqualsCondition(config_space["kernel"], config_space["op"], "conv"))
     return config_space
+
+
+def test_only_what_is_under_way_takes_places():
+    """Not what was told beside the proposals, nor what the host never tells."""
+    space, rng = toy_space(), np.random.default_rng(0)
+    strategy = GaussianProcess(space, num_initial=4)
+    for _ in range(8):
+        architecture = space.sample(rng)
+        strategy.tell(architecture, toy_score(architecture))
+    assert len({strategy.ask(n, pending=n) for n in range(4)}) == 4
+    assert strategy.ask(50, pending=0) == strategy.ask(3, pending=0)

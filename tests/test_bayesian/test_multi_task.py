@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ConfigSpace import ConfigurationSpace
 
-from nas_plugins import SearchSpace
+from nas_plugins import ArchitectureError, SearchSpace
 from nas_plugins.bayesian import GaussianProcess, MultiTask, write_task
 from nas_plugins.bayesian.multi_task import TaskError
 from nas_plugins.testing.strategies import StrategyContract, toy_score, toy_space
@@ -78,7 +78,24 @@ def test_a_file_that_is_no_study_is_named(tmp_path):
     with pytest.raises(TaskError, match="x.json cannot be read as an earlier study"):
         MultiTask(toy_space(), tasks=[str(tmp_path / "x.json")])
     (tmp_path / "nan.json").write_text('[[{"op0": "a"}, NaN]]')
-    with pytest.raises(TaskError, match="a score is not finite"):
+    with pytest.raises(TaskError, match="score nan"):
         MultiTask(toy_space(), tasks=[tmp_path / "nan.json"])
     with pytest.raises(TaskError, match="nowhere.json"):
         MultiTask(toy_space(), tasks=[str(tmp_path / "nowhere.json")])
+
+
+def test_tasks_of_another_space_or_without_a_number_are_refused():
+    space = toy_space()
+    (architecture, score), *_ = earlier(space, 1)
+    with pytest.raises(ArchitectureError, match="'cell'"):
+        MultiTask(space, tasks=[[({"cell": "skip"}, 0.9)]])
+    with pytest.raises(TaskError, match="score nan; expected finite numbers"):
+        MultiTask(space, tasks=[[(architecture, score), (architecture, float("nan"))]])
+
+
+def test_begins_at_random_once_the_tasks_are_exhausted():
+    space = toy_space()
+    strategy = MultiTask(space, tasks=[earlier(space, 1)])
+    assert len({strategy.ask(n) for n in range(3)}) == 3
+    strategy.tell(strategy.ask(0), 1.0)
+    assert strategy.ask(0) != earlier(space, 1)[0][0]

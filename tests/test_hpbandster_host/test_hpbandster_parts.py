@@ -148,6 +148,29 @@ def test_proposals_are_numbered_over_the_whole_study(space):
     assert Architecture(resumed.get_config(1)[0]) == direct.ask(3)
 
 
+class Asked(strategies.RandomSearch):
+    """Keeps how many proposals it hears are under way."""
+
+    pending = ()
+
+    def ask(self, number=None, attempt=0, *, pending=None):
+        self.pending = (*self.pending, pending)
+        return super().ask(number, attempt, pending=pending)
+
+
+@pytest.mark.parametrize("observe", ["all", "largest"])
+def test_what_had_a_result_is_not_under_way(space, observe):
+    """However often it is told: once for each rung, or not at all."""
+    generator = ArchitectureConfigGenerator(Asked(space), max_budget=9, observe=observe)
+    configs = [generator.get_config(1)[0] for _ in range(3)]
+    for budget in (1, 3):
+        generator.new_result(job(configs[0], loss=0.5, budget=budget, id=(0, 0, 0)))
+    generator.get_config(1)
+    generator.new_result(job(configs[1], budget=1, id=(0, 0, 1)))
+    generator.get_config(1)
+    assert generator.strategy.pending == (0, 1, 2, 2, 2)
+
+
 def test_an_earlier_result_may_be_of_a_smaller_space():
     today = ConfigurationSpace({"op": ["conv", "pool", "skip"]})
     today.add(ConfigurationSpace({"op2": ["absent", "conv"]})["op2"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
+from optuna.storages import GrpcStorageProxy, RDBStorage
 from optuna.trial import TrialState
 
 from benchmarks import postgres
@@ -22,6 +22,7 @@ from benchmarks.scale_optuna import (
     search,
 )
 from nas_plugins.optuna import RandomArchitectureSampler, suggest
+from nas_plugins.optuna.history import StudyHistory
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -133,6 +134,27 @@ def test_without_a_callback_a_lost_number_is_free_at_once(tmp_path: Any) -> None
     study = study_in(RDBStorage(f"sqlite:///{tmp_path}/study.db", heartbeat_interval=60))
     lost_trial(study)
     assert number_of(study, study.ask()) == 0
+
+
+def test_what_a_killed_worker_had_sent_may_arrive_later(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a server: its trial still runs when its death is seen, and then is complete."""
+    study = study_in(f"sqlite:///{tmp_path}/study.db")
+    lost = lost_trial(study)
+    storage, history = study._storage, study.sampler._history  # type: ignore[attr-defined]
+    assert history._settling_s == 0  # nobody writes for a dead process here
+    history._settling_s = 1.0
+    monkeypatch.setattr(
+        "nas_plugins.optuna.history.time.sleep",
+        lambda seconds: storage.set_trial_state_values(lost._trial_id, TrialState.COMPLETE, [1.0]),
+    )
+    assert number_of(study, study.ask()) == 1
+
+
+def test_a_server_is_known_as_such() -> None:
+    assert StudyHistory(GrpcStorageProxy(port=1), 0)._settling_s == 3
+    assert StudyHistory(optuna.storages.InMemoryStorage(), 0)._settling_s == 0
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -30,6 +30,7 @@ from nas_plugins.optuna.worker import Worker
 from nas_plugins.strategies import (
     REGISTRY,
     Deduplicated,
+    Predictor,
     RandomSearch,
     RegularizedEvolution,
     StrategyNameError,
@@ -480,12 +481,26 @@ def test_a_lock_guards_the_strategy() -> None:
     overlapped = []
     ask = study.sampler.strategy.ask
 
-    def watched(number: int) -> Architecture:
+    def watched(number: int, **options: int) -> Architecture:
         overlapped.append(not busy.acquire(blocking=False))
-        architecture = ask(number)
+        architecture = ask(number, **options)
         busy.release()
         return architecture
 
     study.sampler.strategy.ask = watched
     study.optimize(objective, n_trials=20, n_jobs=4)
     assert overlapped == [False] * 20
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+def test_trials_at_the_same_time_differ_after_another_samplers(storage, tmp_path):
+    url = None if storage == "memory" else f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(
+        direction="maximize", storage=url, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
+    study.optimize(objective, n_trials=8)
+    study.sampler = ArchitectureSampler(Predictor(SPACE, num_initial=4), seed=0)
+    at_once = [suggest(study.ask(), SPACE) for _ in range(4)]
+    assert len({Architecture({**a, "rate": 0.5}) for a in at_once}) == 4
+    pending = study.sampler._history.num_pending(study.trials[-1], 99)
+    assert pending == 3

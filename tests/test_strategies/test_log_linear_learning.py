@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace
+from ConfigSpace import ConfigurationSpace, ForbiddenEqualsClause
 
 from nas_plugins import SearchSpace
 from nas_plugins.strategies import LogLinearLearning
@@ -68,3 +68,12 @@ def test_a_payoff_that_is_much_worse_or_failed_is_not_kept(game):
 def test_a_temperature_of_zero_is_refused(game):
     with pytest.raises(ValueError, match="temperature is 0"):
         LogLinearLearning(game, temperature=0)
+
+
+def test_large_spaces_with_forbidden_clauses():
+    large = ConfigurationSpace({f"op{i}": list("abcdef") for i in range(9)})
+    large.add(ForbiddenEqualsClause(large["op0"], "b"))
+    space = SearchSpace(large)
+    strategy = LogLinearLearning(space)
+    strategy.tell(strategy.ask(), 1.0)
+    assert strategy.ask() in space

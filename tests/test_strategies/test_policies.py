@@ -179,3 +179,18 @@ def test_recurrent_policy_learns_that_two_choices_agree():
         adam.step(policy.gradients(policy.read(rows), (rewards.mean() - rewards) / 16))
     drawn = [policy.draw(rng) for _ in range(200)]
     assert np.mean([a["op0"] == a["op1"] for a in drawn]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("bounds", "log"), [((1, 11), False), ((1, 12), False), ((1, 20), True), ((3, 10**9), True)]
+)
+def test_whole_numbers_come_back_as_the_token_they_were_drawn_for(bounds, log):
+    space = SearchSpace(ConfigurationSpace(space=[IntegerRange("n", bounds, log=log)]))
+    tokens, rng = Tokens(space), np.random.default_rng(0)
+    assert 1 < tokens.sizes[0] <= 10
+    for token in range(tokens.sizes[0]):
+        values = [tokens.choice(0, token, rng) for _ in range(50)]
+        assert {tokens.token(0, value) for value in values} == {token}
+        assert all(isinstance(value, int) and bounds[0] <= value <= bounds[1] for value in values)
+    assert tokens.token(0, bounds[0]) == 0
+    assert tokens.token(0, bounds[1]) == tokens.sizes[0] - 1

@@ -31,7 +31,8 @@ def test_update_descends_the_clipped_objective():
             strategy.tell(architecture, float(reward))
 
         average, weight = 0.95 * average + 0.05 * rewards.mean(), 0.95 * weight + 0.05
-        advantages = torch.tensor((rewards - average / weight) / rewards.std())
+        advantages = torch.tensor(rewards - average / weight)
+        advantages /= (advantages**2).mean().sqrt()
         chosen = torch.tensor([["abcd".index(a[label]) for label in space.decisions] for a in told])
 
         def log_probability(chosen=chosen):
@@ -76,3 +77,12 @@ def test_equal_rewards_move_nothing_but_the_entropy():
 def test_refuses_impossible_options(options, words):
     with pytest.raises(ValueError, match=words):
         PPO(toy_space(), **options)
+
+
+def test_a_batch_of_equal_scores_is_no_disaster():
+    """All at chance level, say: the step that it takes is like any other."""
+    space, rng = toy_space(), np.random.default_rng(0)
+    strategy = TablePPO(space, learning_rate=0.1, epochs=1, batch_size=5)
+    for i in range(10):
+        strategy.tell(space.sample(rng), float(i) if i < 5 else 0.1)
+    assert max(abs(p).max() for p in strategy._adam._squares) < 10

@@ -85,3 +85,16 @@ def test_nothing_is_evaluated_twice_until_all_was():
     assert len(found | {space.default()}) == 8
     with pytest.raises(ValueError, match="horizon is 1"):
         RadialBasis(space, horizon=1)
+
+
+def test_a_small_step_still_moves_whole_numbers():
+    space = SearchSpace(ConfigurationSpace({f"n{i}": (1, 4) for i in range(10)}))
+    strategy = RadialBasis(space, seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(strategy.num_initial):
+        strategy.tell(space.sample(rng), 0.0)
+    best = space.default()
+    strategy.tell(best, 1.0)
+    strategy._step = 0.2 / 2**6
+    moved = {n: strategy._moved("n0", best["n0"], rng) - best["n0"] for n in range(20)}
+    assert set(moved.values()) == {-1, 1}

@@ -1,0 +1,99 @@
+"""What holds of all strategies by their base class, and what wraps them."""
+
+import numpy as np
+import pytest
+from ConfigSpace import ConfigurationSpace, ForbiddenAndConjunction, ForbiddenEqualsClause
+
+from nas_plugins import ScoreError, SearchSpace
+from nas_plugins.strategies import Deduplicated, Predictor, RandomSearch, create
+from nas_plugins.testing.strategies import toy_score, toy_space
+
+SMALL = {
+    "regularized_evolution": {"population_size": 2, "sample_size": 1},
+    "hierarchical_evolution": {"population_size": 2},
+    "nsga2": {"population_size": 2},
+}
+
+
+def test_what_is_told_is_in_the_spaces_own_types():
+    space = SearchSpace(ConfigurationSpace({"n": (1, 9), "op": ["a", "b"]}))
+    strategy = Deduplicated(Predictor(space, num_initial=1))
+    strategy.tell({"n": 4.0, "op": "a"}, 0.5)
+    assert strategy.remembered(space.complete({"n": 4, "op": "a"})) == 0.5
+    assert strategy.ask() in space
+
+
+@pytest.mark.parametrize("name", ["random", "regularized_evolution", "nsga2"])
+def test_the_number_of_objectives_stays_and_is_forgotten(name):
+    strategy = create(name, toy_space(), seed=0)
+    strategy.tell(strategy.ask(), (1.0, 2.0))
+    strategy.tell(strategy.ask(), None)
+    with pytest.raises(ScoreError, match="expected 2 objectives, as told before"):
+        strategy.tell(strategy.ask(), 1.0)
+    assert strategy.num_told == 2
+    strategy.replay([])
+    strategy.tell(strategy.ask(), 1.0)
+
+
+def test_a_history_is_not_lost_by_wrapping():
+    strategy = RandomSearch(toy_space())
+    strategy.tell(strategy.ask(), 1.0)
+    with pytest.raises(ValueError, match="told 1 observations; expected none"):
+        Deduplicated(strategy)
+
+
+def test_networks_under_way_are_left_out_whatever_else_was_told():
+    space, rng = toy_space(), np.random.default_rng(0)
+    strategy = Deduplicated(Predictor(space, num_initial=4))
+    for _ in range(30):
+        architecture = space.sample(rng)
+        strategy.tell(architecture, toy_score(architecture))
+    assert len({strategy.ask(n, pending=n) for n in range(8)}) == 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regularized_evolution",
+        "hierarchical_evolution",
+        "nsga2",
+        "predictor",
+        "log_linear_learning",
+    ],
+)
+def test_a_parent_without_a_legal_neighbour_is_no_end(name):
+    """Two decisions that have to be equal: no single change is legal."""
+    both = ConfigurationSpace({"a": ["x", "y", "z"], "b": ["x", "y", "z"]})
+    both.add(
+        ForbiddenAndConjunction(
+            ForbiddenEqualsClause(both["a"], first), ForbiddenEqualsClause(both["b"], second)
+        )
+        for first in "xyz"
+        for second in "xyz"
+        if first != second
+    )
+    space = SearchSpace(both)
+    strategy = create(name, space, seed=0, **SMALL.get(name, {}))
+    for i in range(6):
+        architecture = strategy.ask()
+        assert architecture["a"] == architecture["b"]
+        strategy.tell(architecture, float(i))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pnas", {"max_candidates": 0}),
+        ("pnas", {"num_steps": -1}),
+        ("pnas", {"hidden_size": 0}),
+        ("reinforce", {"num_layers": 0}),
+        ("reinforce", {"learning_rate": float("inf")}),
+        ("ppo", {"hidden_size": 0}),
+        ("ppo", {"entropy_weight": float("nan")}),
+        ("particle_swarm", {"inertia": float("nan")}),
+        ("predictor", {"max_observations": 1}),
+    ],
+)
+def test_options_out_of_their_range_are_named(name, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is "):
+        create(name, toy_space(), **options)

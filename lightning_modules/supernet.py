@@ -347,7 +347,8 @@ class SupernetClassifier(pl.LightningModule):
                 f"{checkpoint_path} names no network that can be imported: give the space "
                 "again, load_from_checkpoint(path, network=space)"
             )
-        module = cls(**{**saved, **overrides})
+        with torch.random.fork_rng(devices=[]):
+            module = cls(**{**saved, **overrides})
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.to(map_location or "cpu")

@@ -207,6 +207,11 @@ class ArchitectureSearch(pl.Callback):
         if self._stream is not None:
             self._place = self._stream.state_dict()
         self._loss = self._stream = None
+        # Lightning has taken the module back to the CPU, and knows nothing of the mutator.
+        _move(self.mutator, pl_module.device)
+        for gate in self.mutator.supernet.gates.values():
+            if gate.weights is not None:
+                gate.weights = gate.weights.to(pl_module.device)
         if self.mutator.synchronize is _average:
             self.mutator.synchronize = self._synchronize
 

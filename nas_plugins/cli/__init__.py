@@ -226,9 +226,9 @@ def _add_nni_config(commands: Commands) -> None:
     )
     _add_space_options(parser)
     parser.add_argument("directory", type=Path, help="where the files are written")
-    _add_strategy(parser)
-    parser.set_defaults(strategy=None)  # whether one was named matters to --hyperband
+    _add_strategy(parser, unless_given=True)  # --hyperband goes with none
     parser.add_argument("--concurrency", type=_positive, default=1, help="trials at a time")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of a trial")
     _add_data(parser)
     _add_costs(parser)
     parser.add_argument(
@@ -266,7 +266,10 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
         help="option of the method, such as num_candidates=100; may be repeated",
     )
     parser.add_argument(
-        "--supernet-epochs", type=_positive, default=50, help="epochs of the supernet"
+        "--supernet-epochs",
+        type=_positive,
+        default=argparse.SUPPRESS,
+        help="epochs of the supernet (default: 50)",
     )
     parser.add_argument(
         "--ranked",
@@ -303,8 +306,14 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_strategy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strategy", default="regularized_evolution", help="search strategy")
+def _add_strategy(parser: argparse.ArgumentParser, *, unless_given: bool = False) -> None:
+    """With ``unless_given`` the options lack a strategy that was not named."""
+    default = "regularized_evolution"
+    parser.add_argument(
+        "--strategy",
+        default=argparse.SUPPRESS if unless_given else default,
+        help=f"search strategy (default: {default})" if unless_given else "search strategy",
+    )
     parser.add_argument(
         "--strategy-option",
         action="append",

@@ -70,12 +70,21 @@ def nni_config(options: argparse.Namespace) -> None:
     """Write NNI's config, search space and the space itself."""
     from nas_plugins.nni import SupernetFirst, write_config
 
+    dependent = {
+        "supernet": ("supernet_option", "supernet_epochs", "ranked", "inherit_weights"),
+        "assessor": ("assessor_option",),
+    }
+    for needed, names in dependent.items():
+        for name in names:
+            if getattr(options, needed) is None and getattr(options, name, None):
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} is for --{needed}; expected that beside it")
     supernet = None
     if options.supernet is not None:
         supernet = SupernetFirst(
             options.supernet,
             named_values(options.supernet_option),
-            epochs=options.supernet_epochs,
+            epochs=getattr(options, "supernet_epochs", SupernetFirst.epochs),
             num_ranked=options.ranked,
             inherit_weights=options.inherit_weights,
         )
@@ -83,7 +92,7 @@ def nni_config(options: argparse.Namespace) -> None:
         options.space,
         options.directory,
         space_options=named_values(options.space_option),
-        strategy=options.strategy,
+        strategy=getattr(options, "strategy", None),
         strategy_options=named_values(options.strategy_option),
         supernet=supernet,
         assessor=options.assessor,
@@ -91,6 +100,7 @@ def nni_config(options: argparse.Namespace) -> None:
         hyperband=options.hyperband,
         max_trials=options.trials,
         trial_concurrency=options.concurrency,
+        trial_gpus=options.gpus,
         epochs=options.epochs,
         targets=named_values(options.target),
         limits=named_values(options.limit),

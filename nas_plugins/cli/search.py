@@ -129,6 +129,7 @@ def search(options: argparse.Namespace) -> None:
             "space": options.space,
             "space_options": _space_options(options),
             "data": options.data,
+            "data_dir": options.data_dir and str(options.data_dir.resolve()),
             "batch_size": options.batch_size,
             "data_fraction": options.data_fraction,
             "epochs": options.epochs,
@@ -228,6 +229,9 @@ def _show(job: _Job, study: optuna.Study) -> Architecture:
 
 
 def _compare(job: _Job, name: str, study: optuna.Study, baseline: optuna.Study) -> None:
+    if not _ranking(baseline):
+        job.console.print("random search found no architecture within the limits")
+        return
     ours, random_search = study.best_value, baseline.best_value
     if ours > random_search:
         verdict = "beat"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.nni import records
@@ -33,18 +34,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.command == "export":
-        known = [row for row in rows if row["value"] is not None]
-        scored = [row for row in known if not is_of_supernet(row["parameter"])]
+        scored = _whole(rows)
         options.file.write_text(json.dumps(scored, indent=2) + "\n", encoding="utf-8")
         print(f"{len(scored)} results in {options.file}")
         return 0
     sign = 1.0 if minimizes else -1.0
-    rows.sort(key=lambda row: (row["score"] is None, sign * (row["score"] or 0.0)))
+    rows.sort(key=lambda row: (row["score"] is None, row["partial"], sign * (row["score"] or 0.0)))
     for row in rows:
         score = "-" if row["score"] is None else f"{row['score']:.4f}"
         found = row["error"] or json.dumps(row["architecture"] or row["parameter"])
         print(f"{row['trial']}  {row['status']:<10} {score:>8}  {found}")
     return 0
+
+
+def _whole(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What was trained to its end: a score after a part of a training is none."""
+    known = [row for row in rows if row["value"] is not None and not row["partial"]]
+    known = [row for row in known if not is_of_supernet(row["parameter"])]
+    longest = max((_epochs(row) for row in known), default=0.0)
+    return [row for row in known if _epochs(row) in (0.0, longest)]
+
+
+def _epochs(row: Mapping[str, Any]) -> float:
+    """How long Hyperband had it trained, 0 for a trial that it did not."""
+    value = row["value"]
+    return float(value.get("epochs", 0)) if isinstance(value, Mapping) else 0.0
 
 
 if __name__ == "__main__":

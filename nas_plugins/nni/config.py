@@ -143,6 +143,11 @@ def write_config(
     strategies.check(strategy, options)  # cheap, so before a network is recorded
     if optimize_mode not in ("maximize", "minimize"):
         raise ValueError(f"optimize_mode is {optimize_mode!r}; expected maximize or minimize")
+    if optimize_mode == "minimize" and trial_command is None:
+        raise ValueError(
+            "optimize_mode is 'minimize', and the trial here reports an accuracy; expected "
+            "'maximize', or a trial_command of your own"
+        )
     reference = _reference(space)
     if isinstance(space, str):
         from nas_plugins.spaces import load
@@ -156,6 +161,7 @@ def write_config(
         num_ranked = max_trials if supernet.num_ranked is None else supernet.num_ranked
     if trial_command is None:
         parts = _trial_parts(reference, space_options, epochs, data, data_directory)
+        parts += ["--seed", str(seed)]
         parts += _worth_parts(targets or {}, limits or {}, latency_table)
         if supernet is not None:
             parts += _supernet_parts(supernet, num_ranked)

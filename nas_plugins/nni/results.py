@@ -24,7 +24,8 @@ def report(experiment: str) -> list[dict[str, Any]]:
         experiment: Its id as nnictl prints it, or its directory. It may run or be stopped.
 
     Returns:
-        Rows with ``trial``, ``status``, ``score`` (``None`` when it failed or runs),
+        Rows with ``trial``, ``status``, ``partial`` (whether it was stopped early, so that its
+        score is that of a part of the training), ``score`` (``None`` when it failed or runs),
         ``architecture``, ``value`` (the metric as reported), ``parameter`` (the architecture
         under the name NNI's import expects), ``error`` (``None``, or why there is no score).
         A trial that trained a supernet has neither score nor architecture; its value holds
@@ -46,6 +47,7 @@ def _row(trial: records.Trial) -> dict[str, Any]:
     return {
         "trial": trial.trial_id,
         "status": trial.status,
+        "partial": trial.partial,
         "score": score,
         "architecture": None if architecture is None else dict(architecture),
         "value": trial.value,

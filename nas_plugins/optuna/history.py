@@ -80,8 +80,9 @@ class StudyHistory:
                 self._open[trial.number] = trial
                 continue
             self._open.pop(trial.number, None)
-            # Failed by another than its own worker (a stale heartbeat): it never happened.
-            if trial.state is not TrialState.FAIL or _FAILED in trial.system_attrs:
+            # Failed by another than its own worker (a stale heartbeat): it never happened. A trial
+            # of study.ask may be told by anybody.
+            if trial.state is not TrialState.FAIL or _has_failed(trial):
                 self._unread.append(trial)
                 self._hold(trial.system_attrs.get(_NUMBER))
             else:
@@ -230,6 +231,12 @@ class StudyHistory:
         if trial.number in self._open:
             known = self._open[trial.number] = copy.copy(self._open[trial.number])
             known.system_attrs = {**known.system_attrs, key: value}
+
+
+def _has_failed(trial: FrozenTrial) -> bool:
+    """Whether a failed trial was told to have, and not given up as lost."""
+    *_, to_the_end = trial.system_attrs.get(_WORKER, [True])
+    return _FAILED in trial.system_attrs or not to_the_end
 
 
 def _time_to_retry(storage: BaseStorage) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +38,10 @@ class Worker:
         """Whether the process is known to have ended; unknown on other machines."""
         if self == Worker.here():
             return False
-        return self.host == _host() and _start_time(self.pid) != self.started
+        if self.host != _host():
+            return False
+        started = _start_time(self.pid)
+        return started != self.started and started != ""
 
 
 @lru_cache(maxsize=1)
@@ -47,10 +51,23 @@ def _worker(pid: int) -> Worker:
 
 @lru_cache(maxsize=1)
 def _host() -> str:
+    name = socket.gethostname()
+    with suppress(OSError):  # several machines may have one name
+        name += "/" + Path("/etc/machine-id").read_text(encoding="utf-8").strip()
+    with suppress(OSError):  # and containers of a machine their own processes
+        name += "/" + os.readlink("/proc/self/ns/pid")
+    return name
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there and may not be looked at, as those of others may be."""
     try:
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
     except OSError:
-        return socket.gethostname()
+        return False
+    return True
 
 
 def _start_time(pid: int) -> str | None:
@@ -60,7 +77,7 @@ def _start_time(pid: int) -> str | None:
             # Fields 3 (state) and 22 (start); the command, in parentheses, may hold spaces.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
-            return None
+            return "" if _is_hidden(pid) else None
         return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
     try:
         listed = subprocess.run(

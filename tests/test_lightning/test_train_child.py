@@ -213,6 +213,8 @@ def test_other_data_modules_are_refused(space, architecture):
     [
         ({"callbacks": []}, "callbacks="),
         ({"max_epochs": 2}, r"budget=Budget\(epochs="),
+        ({"check_val_every_n_epoch": 2}, "expected validation in every epoch"),
+        ({"limit_val_batches": 0}, "expected validation in every epoch"),
     ],
 )
 def test_trainer_options_with_an_argument_of_their_own_are_refused(

@@ -20,6 +20,7 @@ from nas_plugins.nni import (
     LearningCurveAssessor,
     architecture_of,
     from_nni,
+    records,
     supernet_trial,
     trial,
     write_config,
@@ -47,7 +48,6 @@ def test_nni_takes_the_config_and_the_trial_its_command(tmp_path):
         seed=5,
         epochs=2,
         strategy_options={"population_size": 5, "sample_size": 2},
-        optimize_mode="minimize",
         max_trials=7,
         trial_concurrency=3,
         working_directory=tmp_path,
@@ -57,7 +57,7 @@ def test_nni_takes_the_config_and_the_trial_its_command(tmp_path):
     tuner.update_search_space(config.search_space)
     assert tuner._ready().population_size == 5
     assert tuner._ready().seed == 5
-    assert tuner._sign == -1
+    assert "--seed 5" in config.trial_command
     space = spaces.load("nas_bench_201", **options)
     assert from_nni(config.search_space).config_space == space.config_space
     assert (config.max_trial_number, config.trial_concurrency) == (7, 3)
@@ -115,6 +115,7 @@ def test_an_assessor_stops_trials_as_the_tuner_ranks_them(tmp_path, mode):
             "nas_bench_201",
             tmp_path,
             epochs=30,
+            trial_command="true",
             optimize_mode=mode,
             assessor="learning_curve",
             assessor_options={"interval": 3, "bounds": [0, 2]},
@@ -210,6 +211,8 @@ def test_what_nobody_can_run_is_refused_at_once(tmp_path):
         write_config("nb201", tmp_path / "c")
     with pytest.raises(ValueError, match="optimize_mode is 'max'"):
         write_config("nas_bench_201", tmp_path / "c", optimize_mode="max")
+    with pytest.raises(ValueError, match="the trial here reports an accuracy"):
+        write_config("nas_bench_201", tmp_path / "c", optimize_mode="minimize")
     with pytest.raises(UnsupportedSpaceError, match="give the space by name"):
         write_config(space, tmp_path / "c")
     assert not (tmp_path / "c").exists()
@@ -352,3 +355,25 @@ def test_targets_and_limits_reach_the_trial_and_its_metric(tmp_path, monkeypatch
     assert "parameters is" in failure["error"]
     with pytest.raises(ValueError, match="no cost 'latency_ms'; .* it needs a latency table"):
         write_config("nas_bench_201", tmp_path, targets={"latency_ms": 2.0})
+
+
+def test_an_export_holds_whole_trainings_only(tmp_path, monkeypatch, capsys):
+    """Not what an assessor stopped, nor Hyperband's short ones."""
+    value = {"default": 0.9, "architecture": {"op": "a"}}
+    common = {"status": "SUCCEEDED", "score": 0.9, "architecture": {"op": "a"}, "error": None}
+    rows = [
+        {**common, "trial": name, "partial": partial, "value": {**value, **epochs}, "parameter": {}}
+        for name, partial, epochs in [
+            ("stopped", True, {"epochs": 9}),
+            ("short", False, {"epochs": 3}),
+            ("whole", False, {"epochs": 9}),
+        ]
+    ]
+    monkeypatch.setattr("nas_plugins.nni.__main__.report", lambda experiment: list(rows))
+    monkeypatch.setattr(records, "experiment_directory", lambda experiment: tmp_path)
+    monkeypatch.setattr(records, "minimizes", lambda directory: False)
+    assert main(["export", "x", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["trial"] for row in found] == ["whole"]
+    assert main(["report", "x"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("stopped")

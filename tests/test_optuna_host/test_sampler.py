@@ -344,6 +344,31 @@ def test_a_process_number_used_again_is_another_worker() -> None:
     assert not Worker("elsewhere", here.pid, "some other time").is_gone()
 
 
+def test_a_process_that_may_not_be_looked_at_is_presumed_alive(monkeypatch) -> None:
+    from nas_plugins.optuna import worker
+
+    def refused(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    here = Worker.here()
+    another = Worker(here.host, 2**22 + 1, "before")  # no process has so high a number
+    assert another.is_gone()
+    monkeypatch.setattr(worker.os, "kill", refused)
+    assert not another.is_gone()
+
+
+def test_a_failure_told_by_another_sampler_is_one() -> None:
+    study = maximized(sampler=evolution())
+    found = []
+    for _ in range(3):
+        trial = study.ask()
+        found.append(suggest(trial, SPACE))
+        teller = optuna.load_study(study_name=study.study_name, storage=study._storage)
+        teller.tell(trial.number, state=TrialState.FAIL)
+    assert len(set(found)) == 3
+    assert numbers(study) == [0, 1, 2]
+
+
 def test_without_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from nas_plugins.optuna import worker
 

@@ -117,7 +117,9 @@ def test_the_derived_path_may_be_validated_instead(data):
 
 def test_a_loaded_search_stands_where_the_saved_one_did(fitted, data):
     module, _, path = fitted
+    before = torch.random.get_rng_state()
     loaded = SupernetClassifier.load_from_checkpoint(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
     assert loaded.search.derive(3) == module.search.derive(3)
     assert loaded.search.history == module.search.history
     images, _ = next(iter(data.val_dataloader()))

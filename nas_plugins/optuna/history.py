@@ -55,6 +55,7 @@ class StudyHistory:
         self._num_seen = 0
         self._unread: list[FrozenTrial] = []
         self._open: dict[int, FrozenTrial] = {}  # not finished, by trial number
+        self._hidden: set[int] = set()  # numbers of trials not listed yet, though later ones were
         self._gone: set[Worker] = set()  # known to have ended, which is final
         self._held: set[int] = set()  # for ever; every number below the floor is as well
         self._floor = 0
@@ -177,8 +178,13 @@ class StudyHistory:
         """Trials that are new, or were unfinished when last seen."""
         if not isinstance(self._storage, InMemoryStorage):
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-            yield from (trials[number] for number in self._open)
-            yield from trials[self._num_seen :]
+            # Optuna's proxy lists a trial only after it has answered who created it, which may be
+            # after a later one is listed; most of the time all are there.
+            end = trials[-1].number + 1 if trials else 0
+            by_number = trials if len(trials) == end else {t.number: t for t in trials}
+            wanted = [*self._open, *self._hidden, *range(self._num_seen, end)]
+            self._hidden = {n for n in wanted if len(trials) < end and n not in by_number}
+            yield from (by_number[number] for number in wanted if number not in self._hidden)
             return
         # Its list of all trials is a fresh copy each time: milliseconds in a long study.
         for trial in self._open.values():

@@ -152,6 +152,32 @@ def test_what_a_killed_worker_had_sent_may_arrive_later(
     assert number_of(study, study.ask()) == 1
 
 
+def test_a_trial_that_is_listed_after_a_later_one_is_read_all_the_same(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Optuna's proxy does when two are created at the same moment."""
+    study = study_in(f"sqlite:///{tmp_path}/study.db")
+    trials = [study.ask() for _ in range(3)]
+    for trial in trials:
+        suggest(trial, make_space())
+    listed = study._storage.get_all_trials
+    hidden = {1}
+    other = StudyHistory(study._storage, study._study_id)
+    monkeypatch.setattr(
+        study._storage,
+        "get_all_trials",
+        lambda *a, **k: [t for t in listed(*a, **k) if t.number not in hidden],
+    )
+    study.tell(trials[2], 0.5)
+    assert [t.number for t in other.read()] == [2]
+    study.tell(trials[0], 0.5)
+    assert [t.number for t in other.read()] == [0]
+    hidden.clear()
+    study.tell(trials[1], 0.5)
+    assert [t.number for t in other.read()] == [1]
+    assert other.number(study.trials[study.ask().number]) == 3
+
+
 def test_a_server_is_known_as_such() -> None:
     assert StudyHistory(GrpcStorageProxy(port=1), 0)._settling_s == 3
     assert StudyHistory(optuna.storages.InMemoryStorage(), 0)._settling_s == 0

@@ -67,6 +67,8 @@ def test_what_is_missing_is_named():
         mnasnet_reward(0.5, {"bits": 1.0}, TARGET)
     with pytest.raises(ValueError, match="cost 'latency_ms' is 0.0 and its target 80.0"):
         reward(0.5, 0.0)
+    with pytest.raises(ValueError, match=r"score is -1.0; expected at least 0"):
+        reward(-1.0, 160.0)
 
 
 @pytest.mark.parametrize("limit", [110.0, None])

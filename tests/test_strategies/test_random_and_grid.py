@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace, Float
+from ConfigSpace import ConfigurationSpace, Float, Integer
 
 from nas_plugins import SearchSpace, UnsupportedSpaceError
 from nas_plugins.strategies import GridSearch, RandomSearch, StrategyNameError, create
@@ -30,6 +30,11 @@ def test_grid_takes_evenly_spaced_points_of_a_range():
     strategy = GridSearch(space, points=5)
     visited = [strategy.ask()["lr"] for _ in range(5)]
     np.testing.assert_allclose(visited, [1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+
+
+def test_grid_takes_an_integer_once_to_which_several_points_are_rounded():
+    strategy = GridSearch(SearchSpace(ConfigurationSpace(space=[Integer("n", (1, 6), log=True)])))
+    assert [strategy.ask()["n"] for _ in range(5)] == [1, 2, 4, 6, 1]
 
 
 def test_grid_respects_conditions():

@@ -54,6 +54,15 @@ def test_recalibrated_statistics_are_the_mean_over_batches():
     assert not any(module.training for module in network.modules())
 
 
+def test_statistics_stay_where_there_is_no_batch():
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    network[0].running_mean.fill_(2.0)
+    with pytest.raises(ValueError, match="no batch to recalibrate with"):
+        recalibrate(network, [])
+    assert (network[0].running_mean == 2.0).all()
+    recalibrate(nn.Conv2d(3, 1, 1), [])  # which has none
+
+
 def test_score_is_the_accuracy_of_the_recalibrated_child(supernet):
     train, valid = loaders()
     for architecture in architectures(supernet, 3):
@@ -122,5 +131,7 @@ def test_wrong_use_is_named(supernet):
     (architecture,) = architectures(supernet, 1)
     with pytest.raises(ValueError, match="valid_loader has no batch"):
         OneShotScore(supernet, loaders()[0], []).score(architecture)
+    with pytest.raises(ValueError, match="no batch to recalibrate with"):
+        OneShotScore(supernet, [], loaders()[1]).score(architecture)
     with pytest.raises(ArchitectureError):
         OneShotScore(supernet, *loaders()).score({"cell/first": "conv3"})

@@ -195,7 +195,7 @@ class ChannelGroups:
     def _function(self, node: fx.Node, layouts: dict[fx.Node, Layout]) -> Layout:
         inputs = [layouts[n] for n in node.all_input_nodes if layouts[n]]
         name = node.target if isinstance(node.target, str) else node.target.__name__
-        first, rest = node.args[0], [*node.args[1:], *node.kwargs.values()]
+        first, *rest = (*node.args, *node.kwargs.values())
         if name in ("size", "getattr", "dim"):
             return ()
         if name in _CHANNELWISE_FUNCTIONS:

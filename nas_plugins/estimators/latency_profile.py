@@ -58,7 +58,7 @@ def measure_table(
         options: Of the network.
 
     Raises:
-        UnsupportedSpaceError: The space has no network.
+        UnsupportedSpaceError: The space has no network, or chooses no modules.
     """
     if space.network is None:
         raise UnsupportedSpaceError(
@@ -71,6 +71,11 @@ def measure_table(
         if decision.verb in ("layer", "inputs", "repeat")
         for choice in decision.all_choices()
     }
+    if not wanted:
+        raise UnsupportedSpaceError(
+            f"space {space.name!r} chooses no modules, so that none can be timed alone; fit a "
+            "table to whole networks instead: fit_table, or nas-plugins latency --fit N"
+        )
     rng = np.random.default_rng(seed)
     found: dict[tuple[str, Choice], list[float]] = {key: [] for key in sorted(wanted, key=repr)}
     rest, fruitless, total = [], 0, rounds * len(wanted)

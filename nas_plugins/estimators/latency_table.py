@@ -94,8 +94,14 @@ class LatencyTable(Mapping[str, Mapping[Choice, float]]):
         """Milliseconds of an architecture.
 
         Raises:
-            LatencyTableError: A decision of the table is taken by a choice it lacks.
+            LatencyTableError: A decision of the table is taken by a choice it lacks, or none of
+                its decisions is the architecture's.
         """
+        if self.latency_ms and architecture and not self.latency_ms.keys() & architecture.keys():
+            raise LatencyTableError(
+                f"the latency table is of {list(self.latency_ms)[:5]}, of which the architecture "
+                "has none: it was measured for another space"
+            )
         total = self.constant_ms
         for label, costs in self.latency_ms.items():
             if label not in architecture:

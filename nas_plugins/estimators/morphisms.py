@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from nas_plugins.estimators.channel_groups import (
     CONVOLUTIONS,
@@ -191,10 +192,13 @@ def add_skip(network: nn.Module, layer: str) -> nn.Module:
             f"{layer!r} is {conv}; expected a convolution with equal channels, stride 1, an odd "
             "kernel and zero padding that keeps the resolution, since a skip adds its input"
         )
+    _require_plain(conv, layer)
     identity = nn.init.dirac_(torch.empty_like(conv.weight), groups=conv.groups)
     with torch.no_grad():
         conv.weight -= identity
-    _replace(skipped, layer, SkippedConv(conv))
+    with_skip = SkippedConv(conv)
+    with_skip.training = conv.training
+    _replace(skipped, layer, with_skip)
     return skipped
 
 
@@ -205,12 +209,22 @@ def _require_reached(network: nn.Module, groups: ChannelGroups) -> None:
     """What the trace did not meet (an auxiliary head, in evaluation) would keep its width."""
     kinds = (*CONVOLUTIONS, *NORMS, nn.Linear)
     for name, module in network.named_modules(remove_duplicate=False):
+        if isinstance(module, kinds):
+            _require_plain(module, name)
         if isinstance(module, kinds) and name not in groups.reached:
             mode = "training" if network.training else "evaluation"
             raise MorphismError(
                 f"{name!r} is not used in {mode} mode, so that it cannot be widened along; "
                 "set the mode in which every layer is used, or remove it"
             )
+
+
+def _require_plain(module: nn.Module, name: str) -> None:
+    if is_parametrized(module):
+        raise MorphismError(
+            f"the weight of {name!r} is computed from another (quantised, say); expected plain "
+            "weights: morph before quantising"
+        )
 
 
 def _submodule(network: nn.Module, name: str) -> nn.Module:

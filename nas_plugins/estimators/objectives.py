@@ -43,7 +43,7 @@ def mnasnet_reward(
         >>> round(mnasnet_reward(0.75, {"latency_ms": 156.0}, {"latency_ms": 78.0}), 4)
         0.7145
     """
-    if score < 0:
+    if targets and score < 0:
         raise ValueError(f"score is {score}; expected at least 0, as an accuracy is")
     reward = score
     for name, target in targets.items():

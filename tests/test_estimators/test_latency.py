@@ -329,6 +329,8 @@ def test_errors_say_what_is_wrong():
         latency(nn.Conv2d(3, 4, 1), Conditions(input_shape=(1, 2, 2)))
     with pytest.raises(UnsupportedSpaceError, match="has no network"):
         measure_table(SearchSpace(ConfigurationSpace({"op": ["a", "b"]})), TINY)
+    with pytest.raises(LatencyTableError, match="measured for another space"):
+        LatencyTable({"op": {"a": 1.0}}, 3.0).of({"cell/1<-0": "skip"})
 
 
 # -- the table --------------------------------------------------------------------------

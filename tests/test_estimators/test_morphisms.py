@@ -314,3 +314,40 @@ def test_all_together_and_then_trained():
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(p.grad is not None for p in grown.parameters())
+
+
+def test_frozen_and_sleeping_parts_stay_so():
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1))
+    frozen[1].eval()
+    frozen[0].weight.requires_grad_(False)
+    deeper = deepen(frozen, "0", 4)
+    assert deeper.training
+    assert not deeper[1].training
+    wider = widen(frozen.eval(), "0", 6)
+    assert not wider[0].weight.requires_grad
+    assert not add_skip(frozen, "2")[2].training
+
+
+def test_weights_that_are_computed_from_others_are_named():
+    quantised = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 1))
+    nn.utils.parametrize.register_parametrization(quantised[0], "weight", nn.Identity())
+    with pytest.raises(MorphismError, match="'0' is computed from another"):
+        add_skip(quantised, "0")
+    with pytest.raises(MorphismError, match="'0' is computed from another"):
+        widen(quantised, "0", 6)
+
+
+class Concatenated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head(torch.cat(tensors=[x, x], dim=1))
+
+
+def test_what_is_concatenated_by_name_is_widened():
+    x = images(torch.float32)
+    network = Concatenated()
+    assert_equal_functions(network, widen(network, "conv", 5), x)

@@ -8,8 +8,10 @@ are counted once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
+from nas_plugins.architecture import Choice
 from nas_plugins.decision import ALWAYS, Condition, Decision
 
 __all__ = ["count_assignments"]
@@ -43,12 +45,33 @@ def count_assignments(decisions: Mapping[str, Decision]) -> int | float:
         if decision.num_choices == math.inf:
             return math.inf
         branches: dict[Residual, int] = {}
-        for choice in decision.all_choices():
+        for choice, alike in _pieces(decision, rest):
             branch = _settle(rest, label, choice)
-            branches[branch] = branches.get(branch, 0) + 1
+            branches[branch] = branches.get(branch, 0) + alike
         return sum(times * count(branch) for branch, times in branches.items())
 
     return count(tuple((label, d.condition) for label, d in decisions.items()))
+
+
+def _pieces(decision: Decision, rest: Residual) -> Iterator[tuple[Choice, int]]:
+    """Choices, each with how many pass the same conditions: of a range one for each part."""
+    if decision.choices is not None:
+        yield from ((choice, 1) for choice in decision.choices)
+        return
+    low, end = int(decision.low), int(decision.high) + 1
+    cuts: set[float] = {low, end}
+    for _, condition in rest:
+        for literal in (one for clause in condition for one in clause):
+            if literal.label != decision.label:
+                continue
+            if literal.values is None:
+                cuts |= {math.floor(literal.above) + 1} if literal.above > -math.inf else set()
+                cuts |= {math.ceil(literal.below)} if literal.below < math.inf else set()
+            else:
+                numbers = [v for v in literal.values if not isinstance(v, str)]
+                cuts |= {edge for v in numbers for edge in (math.ceil(v), math.floor(v) + 1)}
+    places = sorted(int(cut) for cut in cuts if low <= cut <= end)
+    yield from ((start, stop - start) for start, stop in pairwise(places))
 
 
 def _settle(residual: Residual, label: str, choice: object) -> Residual:

@@ -67,6 +67,7 @@ def test_draw_writes_a_picture(tmp_path, capsys):
         (["search", "--strategy-option", "population_size=0"], "population_size 0"),
         (["search", "--strategy-option", "population_size=x"], "does not take options"),
         (["space", "--space-option", "num_cells=x"], "does not take options"),
+        (["report", "--storage", "sqlite:///absent.db", "x.html"], "no database absent.db"),
         (["nni-config", "c", "--ranked", "3"], "--ranked is for --supernet"),
         (["nni-config", "c", "--supernet-epochs", "3"], "--supernet-epochs is for --supernet"),
         (["nni-config", "c", "--assessor-option", "a=1"], "--assessor-option is for --assessor"),

@@ -43,6 +43,9 @@ def report(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> optuna.Study:
     storage: str | BaseStorage = options.storage
+    scheme, _, path = options.storage.partition("sqlite:///")
+    if not scheme and not Path(path.partition("?")[0]).is_file():  # SQLite would make it
+        raise OptionError(f"no database {path}; expected the file of an earlier study")
     if "://" not in options.storage:
         if not Path(options.storage).is_file():
             raise OptionError(

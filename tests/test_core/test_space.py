@@ -16,6 +16,7 @@ from ConfigSpace import (
     ForbiddenAndConjunction,
     ForbiddenEqualsClause,
     GreaterThanCondition,
+    InCondition,
     Integer,
     LessThanCondition,
     NormalFloatHyperparameter,
@@ -283,3 +284,10 @@ def test_recall_reads_what_was_found_before_the_space_grew():
     for foreign in ({}, {"op": "gone"}, {"op": "pool", "other": 1}):
         with pytest.raises(ArchitectureError):
             space.recall(foreign)
+
+
+def test_a_long_range_in_a_condition_is_counted_by_its_parts():
+    config_space = ConfigurationSpace({"n": (1, 10**9), "a": ["x", "y"], "b": (0, 2)})
+    config_space.add(GreaterThanCondition(config_space["a"], config_space["n"], 500))
+    config_space.add(InCondition(config_space["b"], config_space["n"], [7, 600]))
+    assert SearchSpace(config_space).size == (499 + 3) + 2 * (10**9 - 501 + 3)

@@ -117,7 +117,8 @@ def write_config(
         targets: Name of a cost to the target of MnasNet's reward, which is then the score.
         limits: Name of a cost to the most it may be; what costs more is a failed trial.
         latency_table: File that ``nas-plugins latency`` wrote; adds the cost ``latency_ms``.
-        trial_command: Instead of :mod:`nas_plugins.nni.trial`.
+        trial_command: Instead of :mod:`nas_plugins.nni.trial`; it is handed neither data nor
+            targets, limits and latency table.
         history: An export of another experiment to start from.
         working_directory: Where NNI keeps the experiment (its default: ~/nni-experiments).
         python: Interpreter of the trials.
@@ -132,7 +133,7 @@ def write_config(
         ObjectiveError: A target or limit that means nothing.
         UnsupportedSpaceError: NNI cannot carry a decision, or there is no trial command.
         ValueError: Unknown assessor, an option of it that is out of its range, or what does not
-            go together with ``hyperband``.
+            go together with ``hyperband`` or ``trial_command``.
         TypeError: The assessor does not take an option.
     """
     options = dict(strategy_options or {})
@@ -148,6 +149,8 @@ def write_config(
             "optimize_mode is 'minimize', and the trial here reports an accuracy; expected "
             "'maximize', or a trial_command of your own"
         )
+    if trial_command is not None:
+        _check_own_trial(data != "digits", data_directory, targets, limits, latency_table)
     reference = _reference(space)
     if isinstance(space, str):
         from nas_plugins.spaces import load
@@ -211,6 +214,17 @@ def write_config(
     text = yaml.safe_dump(config, sort_keys=False, width=100)
     path.write_text(_HEADER.format(loopback=write_loopback(directory).resolve()) + text, "utf-8")
     return path
+
+
+def _check_own_trial(*beside: Any) -> None:
+    """Refuse what only the trial here reads."""
+    names = ("data", "data_directory", "targets", "limits", "latency_table")
+    given = [name for name, value in zip(names, beside, strict=True) if value]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} would be for the trial here, and trial_command is another; "
+            "expected them in that command, as far as it takes them"
+        )
 
 
 def _check_hyperband(eta: int, beside: tuple[Any, ...], concurrency: int) -> None:

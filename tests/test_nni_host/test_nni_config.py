@@ -213,6 +213,10 @@ def test_what_nobody_can_run_is_refused_at_once(tmp_path):
         write_config("nas_bench_201", tmp_path / "c", optimize_mode="max")
     with pytest.raises(ValueError, match="the trial here reports an accuracy"):
         write_config("nas_bench_201", tmp_path / "c", optimize_mode="minimize")
+    with pytest.raises(ValueError, match="data, limits would be for the trial here"):
+        write_config(
+            space, tmp_path / "c", trial_command="true", data="cifar10", limits={"bits": 1e6}
+        )
     with pytest.raises(UnsupportedSpaceError, match="give the space by name"):
         write_config(space, tmp_path / "c")
     assert not (tmp_path / "c").exists()

@@ -212,13 +212,14 @@ def _require_own(data: Any, trainer_options: Mapping[str, Any]) -> None:
     for name, argument in own.items():
         if name in trainer_options:
             raise ValueError(f"trainer_options has {name!r}, which is train_child's: {argument}")
-    for name, every in {"check_val_every_n_epoch": 1, "limit_val_batches": 1.0}.items():
-        given = trainer_options.get(name, every)
-        if given != every and (name != "limit_val_batches" or not given):
-            raise ValueError(
-                f"trainer_options has {name}={given!r}; expected validation in every epoch, which "
-                "is what the score and its curve are"
-            )
+    every, share = (
+        trainer_options.get(name, 1) for name in ("check_val_every_n_epoch", "limit_val_batches")
+    )
+    if every != 1 or not share:
+        raise ValueError(
+            f"trainer_options has check_val_every_n_epoch={every!r} and limit_val_batches="
+            f"{share!r}; expected validation in every epoch, which the score and its curve are"
+        )
 
 
 class _Reseed(pl.Callback):

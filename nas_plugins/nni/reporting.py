@@ -34,7 +34,8 @@ def receive_epochs() -> int | None:
 
     To be asked once the architecture was received.
     """
-    budget = (nni.get_current_parameter() or {}).get(BUDGET)
+    parameters = nni.get_current_parameter()  # of a NasExperiment's trial it is the model
+    budget = parameters.get(BUDGET) if isinstance(parameters, Mapping) else None
     return None if budget is None else max(1, round(budget))
 
 

@@ -150,7 +150,13 @@ def write_config(
             "'maximize', or a trial_command of your own"
         )
     if trial_command is not None:
-        _check_own_trial(data != "digits", data_directory, targets, limits, latency_table)
+        _check_own_trial(
+            data=data != "digits",
+            data_directory=data_directory,
+            targets=targets,
+            limits=limits,
+            latency_table=latency_table,
+        )
     reference = _reference(space)
     if isinstance(space, str):
         from nas_plugins.spaces import load
@@ -216,10 +222,9 @@ def write_config(
     return path
 
 
-def _check_own_trial(*beside: Any) -> None:
+def _check_own_trial(**beside: Any) -> None:
     """Refuse what only the trial here reads."""
-    names = ("data", "data_directory", "targets", "limits", "latency_table")
-    given = [name for name, value in zip(names, beside, strict=True) if value]
+    given = [name for name, value in beside.items() if value]
     if given:
         raise ValueError(
             f"{', '.join(given)} would be for the trial here, and trial_command is another; "

@@ -23,9 +23,10 @@ class PPO(PolicyGradient):
     Deviations: the probability before the update is that of the policy as it is when a batch is
     full. With one worker it is the policy that proposed the batch; of a late result it is a
     newer one, since a history does not hold which policy proposed what. Advantages are
-    divided by their standard deviation in the batch, because scores of a general objective
-    have any scale. The appendix gives neither ``batch_size`` nor ``clip`` nor ``epochs``: the
-    last two are Schulman et al.'s for continuous control.
+    divided by their root mean square in the batch, because scores of a general objective have
+    any scale; the usual deviation is nothing where all scores of a batch are equal. The
+    appendix gives neither ``batch_size`` nor ``clip`` nor ``epochs``: the last two are
+    Schulman et al.'s for continuous control.
 
     Args:
         space: Where architectures come from.

@@ -28,8 +28,9 @@ class RadialBasis(Strategy):
     step halves after several failures to improve and doubles after three successes.
 
     Deviations: discrete decisions are coordinates of zeros and ones, and a variation draws
-    another choice. The first proposals are random where the paper has a Latin
-    hypercube. At most 500 observations, the latest, carry the surrogate.
+    another choice; a whole number that the step is too small for goes to the next one. The
+    first proposals are random where the paper has a Latin hypercube. At most 500 observations,
+    the latest, carry the surrogate.
 
     Args:
         space: Where architectures come from.

@@ -11,11 +11,15 @@ __all__ = ["MendedHyperband"]
 
 
 class MendedHyperband(Hyperband):
-    """NNI's own Hyperband with a seed, and without the error that ends it at the first result.
+    """NNI's own Hyperband with a seed, and without two faults of NNI 3.0.
 
-    Li et al. 2018, arXiv:1603.06560, algorithm 1; ``R`` epochs are the longest training. NNI 3.0
-    asks of each result whether its parameters' id is below a number, and Hyperband's ids are
-    text; the cure can go when its ``is_created_in_previous_exp`` takes text.
+    Li et al. 2018, arXiv:1603.06560, algorithm 1; ``R`` epochs are the longest training.
+
+    The first fault ends it at the first result: NNI asks whether the parameters' id is below a
+    number, and Hyperband's ids are text. The cure can go when ``is_created_in_previous_exp``
+    takes text. The second begins a new bracket now and then where the one at hand should have
+    promoted: the end of a training waits in a queue of its own, and the request that follows it
+    may overtake it. One queue keeps them in order; that can go when ``enqueue_command`` does.
 
     Args:
         optimize_mode: ``maximize`` or ``minimize``.
@@ -33,6 +37,9 @@ class MendedHyperband(Hyperband):
     def handle_update_search_space(self, data: Any) -> None:
         super().handle_update_search_space(data)
         self.random_state = np.random.RandomState(self._seed)
+
+    def enqueue_command(self, command: Any, data: Any) -> None:
+        self.default_command_queue.put((command, data))
 
     def is_created_in_previous_exp(self, param_id: Any) -> bool:
         return not isinstance(param_id, str) and super().is_created_in_previous_exp(param_id)

@@ -1,15 +1,20 @@
 import json
+import queue
 import re
 import shlex
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nni
 import pytest
 import yaml
 from ConfigSpace import ConfigurationSpace
 from nni.experiment.config import ExperimentConfig
+from nni.runtime.tuner_command_channel import CommandType
 from nni.tools.package_utils import create_customized_class_instance
 
 from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
@@ -27,6 +32,7 @@ from nas_plugins.nni import (
 )
 from nas_plugins.nni.__main__ import main
 from nas_plugins.nni.compat import write_loopback
+from nas_plugins.nni.hyperband import MendedHyperband
 from nas_plugins.spaces import SpaceNameError
 from nas_plugins.strategies import StrategyNameError
 
@@ -141,17 +147,21 @@ def test_an_assessor_that_cannot_be_is_refused_at_once(tmp_path, options, error,
         write_config("nas_bench_201", tmp_path, **{"epochs": 30, **options})
 
 
-def test_hyperband_takes_the_tuners_place(tmp_path, monkeypatch):
+@pytest.fixture
+def alone(monkeypatch):
+    """An advisor made here looks for no manager."""
+    monkeypatch.setattr(
+        "nni.runtime.msg_dispatcher_base.dispatcher_env_vars",
+        SimpleNamespace(NNI_TUNER_COMMAND_CHANNEL="ws://_unittest_hyperband", NNI_MODE="create"),
+    )
+
+
+def test_hyperband_takes_the_tuners_place(tmp_path, alone):
     options = {"channels": 4, "num_cells": 1}
     path = write_config(
         "nas_bench_201", tmp_path, space_options=options, hyperband=3, epochs=9, seed=4
     )
     config = ExperimentConfig.load(path).canonical_copy()
-    monkeypatch.setenv("NNI_TUNER_COMMAND_CHANNEL", "ws://_unittest_hyperband")
-    monkeypatch.setattr(
-        "nni.runtime.msg_dispatcher_base.dispatcher_env_vars",
-        SimpleNamespace(NNI_TUNER_COMMAND_CHANNEL="ws://_unittest_hyperband"),
-    )
     space = spaces.load("nas_bench_201", **options)
     drawn = []
     for _ in range(2):
@@ -166,6 +176,41 @@ def test_hyperband_takes_the_tuners_place(tmp_path, monkeypatch):
     assert not tuner.is_created_in_previous_exp("0-2_0_0")
     tuner.recovered_max_param_id = 3
     assert tuner.is_created_in_previous_exp(2)
+
+
+def test_hyperband_promotes_though_the_next_request_follows_at_once(alone, monkeypatch):
+    """NNI 3.0 lets a request overtake the end of the training before it."""
+    advisor = MendedHyperband(R=2, eta=2)
+    sent: queue.Queue = queue.Queue()
+    monkeypatch.setattr(advisor, "send", lambda command, data: sent.put(data))
+    handle, commands = advisor.handle_trial_end, queue.Queue()
+    monkeypatch.setattr(advisor, "handle_trial_end", lambda data: (time.sleep(0.2), handle(data)))
+    monkeypatch.setattr(
+        advisor, "_channel", SimpleNamespace(_receive=commands.get, disconnect=lambda: None)
+    )
+    running = threading.Thread(target=advisor.run)
+    running.start()
+    commands.put((CommandType.Initialize, nni.dump({"n": {"_type": "randint", "_value": [0, 9]}})))
+    sent.get(timeout=9)
+    trials = []
+    for score in (0.25, 0.75, None):
+        commands.put((CommandType.RequestTrialJobs, "1"))
+        trials.append(nni.load(sent.get(timeout=9)))
+        if score is not None:
+            number = trials[-1]["parameter_id"]
+            told = {"parameter_id": number, "trial_job_id": number, "sequence": 0}
+            final = nni.dump({**told, "type": "FINAL", "value": nni.dump(score)})
+            commands.put((CommandType.ReportMetricData, final))
+            end = {
+                "trial_job_id": number,
+                "event": "SUCCEEDED",
+                "hyper_params": nni.dump(trials[-1]),
+            }
+            commands.put((CommandType.TrialEnd, nni.dump(end)))
+    commands.put((CommandType.Terminate, None))
+    running.join()
+    assert [trial["parameters"]["TRIAL_BUDGET"] for trial in trials] == [1, 1, 2]
+    assert trials[2]["parameters"]["n"] == trials[1]["parameters"]["n"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class SupernetClassifier(pl.LightningModule):
             evaluate=evaluate,
             seed=seed,
         )
+        self._trained_on: torch.device | None = None
         self.save_hyperparameters(
             {
                 "network": reference(self.space.network) if self.space.network else None,
@@ -130,6 +131,9 @@ class SupernetClassifier(pl.LightningModule):
 
     def configure_callbacks(self) -> Sequence[pl.Callback]:
         return [self.search]
+
+    def on_fit_end(self) -> None:
+        self._trained_on = self.device
 
     def forward(self, x: Tensor) -> Any:
         return self.supernet(x)
@@ -246,9 +250,19 @@ class SupernetClassifier(pl.LightningModule):
         )
 
     def one_shot_score(
-        self, data: ImageDataModule, *, recalibration_batches: int = 16
+        self,
+        data: ImageDataModule,
+        *,
+        recalibration_batches: int = 16,
+        device: torch.device | str | None = None,
     ) -> OneShotScore:
         """Scores any architecture of the space by the supernet's weights as they are.
+
+        Args:
+            data: As for :meth:`rank`.
+            recalibration_batches: Of training images.
+            device: Where children are scored. Default: where the supernet was trained, though
+                Lightning has taken it back to the CPU since; else where it is.
 
         Raises:
             UnsupportedSpaceError: The method changes the supernet's paths, so that none is a
@@ -264,6 +278,7 @@ class SupernetClassifier(pl.LightningModule):
             data.train_dataloader(),
             data.val_dataloader(),
             recalibration_batches=recalibration_batches,
+            device=self._trained_on if device is None else device,
         )
 
     def child(

@@ -41,6 +41,7 @@ class OneShotScore:
         valid_loader: Batches to score on.
         recalibration_batches: How many of the training batches are used and kept in memory.
         metric: Of (logits, targets) of a batch, higher is better; averaged over samples.
+        device: Where children are scored. Default: where the supernet is.
 
     Example:
         >>> score = OneShotScore(supernet, train_loader, valid_loader)  # doctest: +SKIP
@@ -55,6 +56,7 @@ class OneShotScore:
         *,
         recalibration_batches: int = 16,
         metric: Callable[[Tensor, Tensor], Tensor] = accuracy,
+        device: torch.device | str | None = None,
     ) -> None:
         if recalibration_batches < 1:
             raise ValueError(
@@ -65,6 +67,7 @@ class OneShotScore:
         self._valid_loader = valid_loader
         self._num_batches = recalibration_batches
         self._metric = metric
+        self._asked_device = None if device is None else torch.device(device)
         self._kept: list[Tensor] | None = None
 
     def __call__(self, architecture: Mapping[str, Choice]) -> float:
@@ -77,7 +80,7 @@ class OneShotScore:
             ArchitectureError: The supernet has no such path.
         """
         child = self.child(architecture)
-        device = self.supernet._device
+        device = self._device
         total, count = 0.0, 0
         with torch.no_grad(), _own_draws():
             for inputs, targets in self._valid_loader:
@@ -96,11 +99,15 @@ class OneShotScore:
     def child(self, architecture: Mapping[str, Choice]) -> nn.Module:
         """The child with inherited weights and statistics of its own, in evaluation mode."""
         with _own_draws():
-            child = self.supernet.child(architecture)
+            child = self.supernet.child(architecture).to(self._device)
             if self._kept is None:
                 batches = itertools.islice(self._train_loader, self._num_batches)
                 self._kept = [inputs for inputs, _ in batches]
         return recalibrate(child, self._kept)
+
+    @property
+    def _device(self) -> torch.device:
+        return self._asked_device or self.supernet._device
 
 
 @torch.no_grad()

@@ -170,6 +170,7 @@ class SupernetStrategy(OneShotStrategy):
                 ResumableLoader.like(trainer.train_dataloader, seed=self._seed),
                 ResumableLoader.like(trainer.val_dataloaders, seed=self._seed),
                 metric=self._metric,
+                device=trainer.strategy.root_device,
             )
         )
 

@@ -104,6 +104,15 @@ def test_rank_is_best_first_by_any_metric(supernet):
     assert values[0] == pytest.approx(float(whole), rel=1e-5)
 
 
+def test_children_are_where_they_are_asked_for():
+    """``meta`` is a second device that every machine has."""
+    supernet = tiny_space(norm=False).supernet()
+    (architecture,) = architectures(supernet, 1)
+    child = OneShotScore(supernet, *loaders(), device="meta").child(architecture)
+    assert {p.device.type for p in (*child.parameters(), *child.buffers())} == {"meta"}
+    assert {p.device.type for p in supernet.parameters()} == {"cpu"}
+
+
 def test_recalibration_undoes_foreign_statistics(supernet):
     architecture = supernet.space.default()
     train, valid = loaders()

@@ -11,6 +11,7 @@ from lightning_modules import (
     DigitsDataModule,
     SearchDataModule,
     SupernetClassifier,
+    train_supernet,
 )
 from lightning_modules.callbacks import ArchitectureSearch
 from nas_plugins import SearchSpace, UnsupportedSpaceError
@@ -174,6 +175,32 @@ def test_rank_scores_what_is_derived(fitted, data):
     values = [value for value, _ in ranked]
     assert values == sorted(values, reverse=True)
     assert all(value == score(architecture) for value, architecture in ranked)
+
+
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        "cpu",
+        pytest.param(
+            "gpu",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_rank_scores_where_the_supernet_was_trained(accelerator, data):
+    module = train_supernet(
+        tiny_space(norm=False), "uniform", data, epochs=1, accelerator=accelerator
+    )
+    assert module.device.type == "cpu"  # Lightning has taken it back
+    child = module.one_shot_score(data).child(module.space.default())
+    trained_on = "cuda" if accelerator == "gpu" else accelerator
+    assert {p.device.type for p in child.parameters()} == {trained_on}
+    assert 0 <= module.rank(data, num=1)[0][0] <= 1
+    elsewhere = module.one_shot_score(data, device="meta").child(module.space.default())
+    assert {p.device.type for p in elsewhere.parameters()} == {"meta"}
 
 
 def test_methods_that_learn_weights_alone_are_ranked_too(data):

@@ -11,7 +11,7 @@ from typing import ClassVar, Union
 import numpy as np
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.errors import ScoreError
+from nas_plugins.errors import ScoreError, UnsupportedSpaceError
 from nas_plugins.space import SearchSpace
 
 __all__ = ["Observation", "Score", "Strategy"]
@@ -50,6 +50,9 @@ class Strategy(ABC):
         space: Where architectures come from.
         seed: Source of all randomness.
 
+    Raises:
+        UnsupportedSpaceError: The space has no decision.
+
     Example:
         >>> from ConfigSpace import ConfigurationSpace
         >>> from nas_plugins import SearchSpace
@@ -64,6 +67,11 @@ class Strategy(ABC):
     """Whether scores with several objectives are understood."""
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        if not space.decisions:
+            raise UnsupportedSpaceError(
+                f"space {space.name!r} has no decision, so there is one architecture and nothing "
+                "to search; expected at least one choice"
+            )
         self.space = space
         self.seed = seed
         self._num_told = 0

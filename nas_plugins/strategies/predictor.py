@@ -74,8 +74,8 @@ class Predictor(Strategy):
         self.num_initial = num_initial
         self.num_candidates = num_candidates
         self.max_observations = max_observations
-        self._encoding = Encoding(space)
         super().__init__(space, seed=seed)
+        self._encoding = Encoding(space)
 
     def best(self) -> Architecture:
         """The architecture told that is best by the prediction, which knows of noise.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ConfigSpace import ConfigurationSpace, ForbiddenAndConjunction, ForbiddenEqualsClause
 
-from nas_plugins import ScoreError, SearchSpace
-from nas_plugins.strategies import Deduplicated, Predictor, RandomSearch, create
+from nas_plugins import ScoreError, SearchSpace, UnsupportedSpaceError
+from nas_plugins.strategies import REGISTRY, Deduplicated, Predictor, RandomSearch, create
 from nas_plugins.testing.strategies import toy_score, toy_space
 
 SMALL = {
@@ -33,6 +33,13 @@ def test_the_number_of_objectives_stays_and_is_forgotten(name):
     assert strategy.num_told == 2
     strategy.replay([])
     strategy.tell(strategy.ask(), 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_space_without_a_decision_is_refused(name):
+    space = SearchSpace(ConfigurationSpace(), name="nothing")
+    with pytest.raises(UnsupportedSpaceError, match="space 'nothing' has no decision"):
+        create(name, space)
 
 
 def test_a_history_is_not_lost_by_wrapping():

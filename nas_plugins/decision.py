@@ -127,6 +127,12 @@ class Decision:
             or all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in self.choices)
         )
 
+    @property
+    def choices_in_order(self) -> tuple[Choice, ...]:
+        """The discrete choices of an ordered decision, those that are alike beside each other."""
+        choices = self.choices or ()
+        return choices if self.ordered else tuple(sorted(choices))
+
     def is_active(self, chosen: Mapping[str, Choice]) -> bool:
         """Whether the choices taken at earlier decisions make this one exist."""
         if self.condition is ALWAYS:

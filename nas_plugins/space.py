@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nas_plugins.supernet import Execution, Supernet
 
-__all__ = ["SearchSpace"]
+__all__ = ["SearchSpace", "joined_canonical"]
 
 _MAX_REJECTIONS = 10_000
 _MAX_CHANGES = 1_000
@@ -123,7 +123,7 @@ class SearchSpace:
             merged.add(list(part.forbidden_clauses))
         canonical = None
         if self._canonical is not None:
-            canonical = partial(_joined_canonical, self._canonical, frozenset(self.decisions))
+            canonical = partial(joined_canonical, self._canonical, frozenset(self.decisions))
         return SearchSpace(
             merged,
             network=self.network,
@@ -546,10 +546,13 @@ class SearchSpace:
         return False
 
 
-def _joined_canonical(
+def joined_canonical(
     own: Callable[[Architecture], Hashable], ours: frozenset[str], architecture: Architecture
 ) -> Hashable:
-    """Canonical form of a part and the plain rest; a function, so that spaces are picklable."""
+    """Canonical form of the part that has these labels, and the plain rest.
+
+    A function of its module, so that a space that is made with it can be pickled.
+    """
     part = Architecture({k: v for k, v in architecture.items() if k in ours})
     return own(part), frozenset((k, v) for k, v in architecture.items() if k not in ours)
 

@@ -80,7 +80,7 @@ def _position(decision: Decision) -> Column:
     label = decision.label
     if decision.choices is None:
         return lambda a: float(decision.encode(a[label])[1]) if label in a else 0.5
-    fellows = decision.choices if decision.ordered else tuple(sorted(decision.choices))
+    fellows = decision.choices_in_order
     last = max(1, len(fellows) - 1)
     places = {choice: i / last for i, choice in enumerate(fellows)}
     return lambda a: places[a[label]] if label in a else 0.5

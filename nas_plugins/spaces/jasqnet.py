@@ -8,17 +8,16 @@ reward, the accuracy times ``target / size`` beyond a target size:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 from torch import nn
 
-from nas_plugins.architecture import Architecture
 from nas_plugins.choices import Choose
 from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.quantization import is_quantizable, quantize
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, joined_canonical
 
 __all__ = ["jasqnet", "quantized"]
 
@@ -82,15 +81,9 @@ def jasqnet(
     cells = load(space, **options)
     return SearchSpace.from_network(
         quantized,
-        canonical=partial(_canonical, cells),
+        canonical=partial(joined_canonical, cells.canonical, frozenset(cells.decisions)),
         name="jasqnet",
         space=space,
         bits=list(bits),
         **cells.options,
     )
-
-
-def _canonical(cells: SearchSpace, architecture: Architecture) -> Hashable:
-    mine = {label: c for label, c in architecture.items() if label in cells.decisions}
-    bits = frozenset((label, c) for label, c in architecture.items() if label not in mine)
-    return cells.canonical(Architecture(mine)), bits

@@ -68,8 +68,8 @@ def _vector(decision: Decision, choice: Choice | None) -> np.ndarray:
     encoded = decision.encode(choice)
     if decision.choices is None:
         return encoded * [1.0, _RANGE]
-    if not decision.ordered and any(isinstance(c, (str, bool)) for c in decision.choices):
+    if not decision.is_ordered:
         return encoded
-    ordered = decision.choices if decision.ordered else sorted(decision.choices)
+    ordered = decision.choices_in_order
     position = 0 if choice is None else ordered.index(choice)
     return np.append(encoded, _RANGE * position / max(1, len(ordered) - 1))

@@ -94,7 +94,7 @@ class ParticleSwarm(Strategy):
             _coordinates(decision, architecture.get(label))
             for label, decision in self.space.decisions.items()
         ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return np.concatenate(parts)
 
     def _architecture(self, place: np.ndarray, rng: np.random.Generator) -> Architecture:
         choices: dict[str, Choice] = {}
@@ -120,15 +120,10 @@ def _coordinates(decision: Decision, choice: Choice | None) -> np.ndarray:
         size = 1 if decision.is_ordered else len(decision.choices)
         return np.full(size, 0.5 if decision.is_ordered else 1 / size)
     if decision.is_ordered:
-        index = _in_order(decision).index(choice)
+        index = decision.choices_in_order.index(choice)
         return np.array([(index + 0.5) / len(decision.choices)])
     index = decision.choices.index(choice)
     return np.eye(len(decision.choices))[index]
-
-
-def _in_order(decision: Decision) -> tuple[Choice, ...]:
-    choices = decision.choices or ()
-    return choices if decision.ordered else tuple(sorted(choices))
 
 
 def _choice(decision: Decision, place: np.ndarray, rng: np.random.Generator) -> Choice:
@@ -137,6 +132,6 @@ def _choice(decision: Decision, place: np.ndarray, rng: np.random.Generator) -> 
         return decision.choices[int(rng.choice(len(shares), p=shares / shares.sum()))]
     unit = float(np.clip(place[0], 0, 1))
     if decision.choices is not None:
-        fellows = _in_order(decision)
+        fellows = decision.choices_in_order
         return fellows[min(int(unit * len(fellows)), len(fellows) - 1)]
     return decision.at(unit)

@@ -45,7 +45,7 @@ from nas_plugins.hpbandster.compat import NameServerError, plain
 from nas_plugins.hpbandster.worker import epochs
 from nas_plugins.spaces import load
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

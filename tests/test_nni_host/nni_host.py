@@ -39,7 +39,7 @@ class Host:
             [NNICTL, *map(str, arguments)],
             env=self.env,
             cwd=self.home,
-            timeout=90,
+            timeout=240,
             capture_output=True,
             text=True,
         )
@@ -56,7 +56,7 @@ class Host:
 
     def get(self, path):
         url = f"http://127.0.0.1:{self.port}/api/v1/nni/{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)
 
     def wait(self, until, seconds, what):

@@ -191,11 +191,11 @@ def test_hyperband_promotes_though_the_next_request_follows_at_once(alone, monke
     running = threading.Thread(target=advisor.run)
     running.start()
     commands.put((CommandType.Initialize, nni.dump({"n": {"_type": "randint", "_value": [0, 9]}})))
-    sent.get(timeout=9)
+    sent.get(timeout=60)
     trials = []
     for score in (0.25, 0.75, None):
         commands.put((CommandType.RequestTrialJobs, "1"))
-        trials.append(nni.load(sent.get(timeout=9)))
+        trials.append(nni.load(sent.get(timeout=60)))
         if score is not None:
             number = trials[-1]["parameter_id"]
             told = {"parameter_id": number, "trial_job_id": number, "sequence": 0}

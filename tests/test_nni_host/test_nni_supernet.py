@@ -243,7 +243,7 @@ def host(tmp_path):
 
 
 @pytest.mark.host
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_children_are_those_that_the_supernet_ranks(host, capsys):
     """A real experiment: the supernet alone, then two children at once."""
     config = write_config(
@@ -256,7 +256,7 @@ def test_children_are_those_that_the_supernet_ranks(host, capsys):
         epochs=1,
     )
     experiment = host.create(config)
-    host.wait_done(300)
+    host.wait_done(500)
     directory = host.directory(experiment)
     first, *children = report(str(directory))
     assert (first["status"], first["score"], first["error"]) == ("SUCCEEDED", None, None)

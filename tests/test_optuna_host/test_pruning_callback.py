@@ -152,7 +152,7 @@ def test_every_process_runs_the_script(tmp_path: Path) -> None:
         _start("external", "", output, LOCAL_RANK=rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         for rank in ("0", "1")
     ]
-    assert [process.wait(timeout=180) for process in processes] == [0, 0]
+    assert [process.wait(timeout=500) for process in processes] == [0, 0]
     _check(output)
     assert json.loads(output.with_suffix(".1").read_text()) == PRUNED  # raised there as well
 
@@ -167,14 +167,14 @@ def test_every_process_runs_the_script(tmp_path: Path) -> None:
 )
 def test_fit_starts_the_processes(start_method: str, url: str, tmp_path: Path) -> None:
     process = _start(start_method, url.format(tmp_path), tmp_path / "out")
-    assert process.wait(timeout=180) == 0
+    assert process.wait(timeout=500) == 0
     _check(tmp_path / "out")
 
 
 @pytest.mark.host
 def test_several_objectives_in_processes_that_fit_starts(tmp_path: Path) -> None:
     process = _start("fork", f"sqlite:///{tmp_path}/study.db", tmp_path / "out", "size")
-    assert process.wait(timeout=180) == 0
+    assert process.wait(timeout=500) == 0
     result = json.loads((tmp_path / "out.0").read_text())
     pruned = ["pruned", "the objectives are ['0.4', '7'] after 2 epochs"]
     assert result["outcomes"] == [["complete", 0.8], pruned]

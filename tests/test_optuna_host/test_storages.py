@@ -41,7 +41,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
             daemon=True,
         ).start()
         proxy = optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=port)
-        proxy.wait_server_ready(timeout=20)
+        proxy.wait_server_ready(timeout=120)
         yield proxy
         proxy.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ class ChildClassifier(pl.LightningModule):
         )
         steps = float(self.trainer.estimated_stepping_batches)
         if hparams["schedule_epochs"] is not None:
-            steps *= hparams["schedule_epochs"] / (self.trainer.max_epochs or 1)
+            steps = float(hparams["schedule_epochs"] * self._updates)
         schedule = Schedule(optimizer, hparams["schedule"], steps)
         return {
             "optimizer": optimizer,
@@ -206,11 +207,21 @@ class ChildClassifier(pl.LightningModule):
         }
 
     def on_train_epoch_start(self) -> None:
-        epochs = self.hparams["schedule_epochs"] or self.trainer.max_epochs or 1
+        epochs = self.hparams["schedule_epochs"]
+        if epochs is None:  # the Trainer may count steps alone
+            epochs = max(1, self.trainer.estimated_stepping_batches / self._updates)
         progress = min(1.0, self.current_epoch / epochs)
         for module in self.network.modules():
             if isinstance(module, DropPath):
                 module.probability = self.hparams["drop_path_probability"] * progress
+
+    @property
+    def _updates(self) -> float:
+        """Of the weights, in one epoch."""
+        batches = self.trainer.num_training_batches
+        if math.isinf(batches):
+            return batches
+        return max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
 
     def on_fit_start(self) -> None:
         data = getattr(self.trainer, "datamodule", None)

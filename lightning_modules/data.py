@@ -192,7 +192,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return channels, height, width
 
     def train_dataloader(self) -> DataLoader[Any]:
-        part = self.part("train")
+        return self._training_loader(self.part("train"))
+
+    def _training_loader(self, part: Dataset[Any]) -> DataLoader[Any]:
+        """Of a share of a part, as ``data_fraction`` says, in the order of seed and epoch."""
         if self.data_fraction < 1:
             balanced = stratified_order(labels_of(part), self.seed + 1)
             size = max(1, round(len(balanced) * self.data_fraction))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lightning_modules import random_state
 from lightning_modules.augmentation import Augmentation
 from lightning_modules.data import DataError
 from lightning_modules.resumable import BatchStream, ResumableLoader
@@ -131,6 +132,7 @@ class HyperTraining(pl.LightningModule):
         self._seed = seed
         self._stream: BatchStream | None = None
         self._place: dict[str, int] | None = None
+        self._random: list[dict[str, Any]] | None = None
 
     def values(self, position: Tensor | None = None) -> dict[str, float]:
         """The hyper-parameters, at present or at a position."""
@@ -173,6 +175,9 @@ class HyperTraining(pl.LightningModule):
         self._stream = BatchStream(ResumableLoader.like(loader, seed=self._seed))
         if self._place is not None:
             self._stream.load_state_dict(self._place)
+        if self._random is not None:
+            random_state.restore(self._random)
+            self._random = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         for_weights, for_hyper = self.optimizers()  # type: ignore[attr-defined]
@@ -182,7 +187,8 @@ class HyperTraining(pl.LightningModule):
         for_weights.step()
 
         assert self._stream is not None
-        inputs, targets = self.transfer_batch_to_device(next(self._stream), self.device, 0)
+        batch = self.trainer.precision_plugin.convert_input(next(self._stream))
+        inputs, targets = self.transfer_batch_to_device(batch, self.device, 0)
         self.network.eval()
         valid_loss = self._loss_of(self.weights(self.position), inputs, targets)
         for_hyper.zero_grad()
@@ -224,12 +230,14 @@ class HyperTraining(pl.LightningModule):
         checkpoint["hyper_training"] = {
             "generator": self._generator.get_state(),
             "stream": self._place if self._stream is None else self._stream.state_dict(),
+            "random": random_state.capture(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["hyper_training"]
         self._generator.set_state(state["generator"].cpu())
         self._place = state["stream"]
+        self._random = state["random"]
 
 
 def _checked(name: str, bounds: tuple[float, float]) -> tuple[float, float]:

@@ -58,7 +58,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Schedule(LambdaLR):
-    """Learning rate as a function of progress alone, stepped after every batch.
+    """Learning rate as a function of progress alone.
 
     Because no past value enters, a training that resumes under a longer horizon takes up
     the longer schedule at the point it has reached.
@@ -66,12 +66,17 @@ class Schedule(LambdaLR):
     Args:
         optimizer: Its learning rates are the factor's base.
         name: Entry of ``SCHEDULES``.
-        steps: Optimiser steps until progress is 1.
+        steps: Optimiser steps, or whatever it is stepped after, until progress is 1.
+        floor: The factor of 0 becomes this share of the learning rate, that of 1 stays.
     """
 
-    def __init__(self, optimizer: Optimizer, name: str, steps: float) -> None:
+    def __init__(
+        self, optimizer: Optimizer, name: str, steps: float, *, floor: float = 0.0
+    ) -> None:
         factor = pick("schedule", name, SCHEDULES)
-        super().__init__(optimizer, lambda step: factor(min(1.0, step / steps)))
+        super().__init__(
+            optimizer, lambda step: floor + (1 - floor) * factor(min(1.0, step / steps))
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

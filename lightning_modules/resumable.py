@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from torch.utils.data import (
     Dataset,
     DistributedSampler,
     IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
 )
 
 from lightning_modules.data import DataError
@@ -88,16 +92,18 @@ class ResumableLoader(DataLoader[Any]):
 
     @classmethod
     def like(cls, loader: Any, *, seed: int = 0, batch_size: int | None = None) -> ResumableLoader:
-        """The same samples in the same batches by the same workers, in an order of its own.
+        """The same samples by the same workers, in as large batches and an order of its own.
 
         Args:
             loader: A :class:`~torch.utils.data.DataLoader` of a map-style dataset, or
-                several of them (list, tuple or dict), whose samples are then joined.
+                several of them (list, tuple or dict), whose samples are then joined. Of one
+                with a ``SubsetRandomSampler`` the samples are that subset.
             seed: Of the order.
             batch_size: In place of the loader's own.
 
         Raises:
-            DataError: Something else, whose order cannot be chosen.
+            DataError: Something else, or a sampler of another kind, whose samples cannot be
+                known or whose order cannot be chosen.
         """
         several = list(loader.values()) if isinstance(loader, dict) else loader
         loaders = list(several) if isinstance(several, (list, tuple)) else [several]
@@ -114,7 +120,7 @@ class ResumableLoader(DataLoader[Any]):
             batch_size = first.batch_sampler.batch_size
         if batch_size is None:
             raise DataError(f"{type(first).__name__} has no batch size: give batch_size=")
-        datasets = [one.dataset for one in loaders]
+        datasets = [_samples(one.dataset, _sampler_of(one)) for one in loaders]
         return cls(
             datasets[0] if len(datasets) == 1 else ConcatDataset(datasets),
             batch_size,
@@ -122,6 +128,7 @@ class ResumableLoader(DataLoader[Any]):
             num_workers=first.num_workers,
             collate_fn=first.collate_fn,
             pin_memory=first.pin_memory,
+            drop_last=first.drop_last,
             timeout=first.timeout,
             worker_init_fn=first.worker_init_fn,
             multiprocessing_context=first.multiprocessing_context,
@@ -148,6 +155,28 @@ class ResumableLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next iterator starts behind those batches."""
         self._position = self._skip = state["batches"]
+
+
+def _sampler_of(loader: DataLoader[Any]) -> Any:
+    batches = loader.batch_sampler
+    return loader.sampler if batches is None else getattr(batches, "sampler", batches)
+
+
+def _samples(dataset: Dataset[Any], sampler: Any) -> Dataset[Any]:
+    """What a sampler takes from a dataset, in whatever order."""
+    while isinstance(sampler, DistributedSampler) and sampler.dataset is not dataset:
+        sampler = getattr(sampler.dataset, "_sampler", None)  # Lightning wraps a user's own
+    if isinstance(sampler, SubsetRandomSampler):
+        return Subset(dataset, list(sampler.indices))
+    if isinstance(sampler, Sequence):
+        return Subset(dataset, sampler)
+    if isinstance(sampler, (SequentialSampler, RandomSampler, DistributedSampler)):
+        return dataset
+    raise DataError(
+        f"the loader's sampler is a {type(sampler).__name__}; expected none, shuffle=True or a "
+        "SubsetRandomSampler, because its samples are shuffled anew and their place is saved: "
+        "give a loader of torch.utils.data.Subset(dataset, indices)"
+    )
 
 
 class BatchStream(Iterator[Any]):

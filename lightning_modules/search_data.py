@@ -72,7 +72,7 @@ class SearchDataModule(ImageDataModule):
 
     def architecture_dataloader(self) -> DataLoader[Any]:
         """Batches of the part that trains the architecture."""
-        return self._loader(self.part("architecture"))
+        return self._training_loader(self.part("architecture"))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         trainer = self.trainer

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_modules.callbacks.architecture_search import ArchitectureSearch
 from lightning_modules.child import ChildClassifier
 from lightning_modules.data import ImageDataModule
+from lightning_modules.recipe import Schedule
 from nas_plugins import mutators
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.errors import UnsupportedSpaceError
@@ -98,9 +99,11 @@ class SupernetClassifier(pl.LightningModule):
             make = resolve(network) if isinstance(network, str) else network
             self.space = SearchSpace.from_network(make, **options)
         self.supernet = self.space.supernet(fixed, execution=execution, **options)
-        if not issubclass(mutators.mutator_class(mutator), Mutator):
+        method_class = mutators.mutator_class(mutator)
+        if not issubclass(method_class, Mutator):
             raise mutators.MutatorNameError(f"{mutator!r} is no subclass of Mutator")
-        method = mutators.create(mutator, self.supernet, seed=seed, **(mutator_options or {}))
+        mutator_options = method_class.plain(mutator_options or {})
+        method = mutators.create(mutator, self.supernet, seed=seed, **mutator_options)
         self.search = ArchitectureSearch(
             method,
             every_n_steps=every_n_steps,
@@ -116,7 +119,7 @@ class SupernetClassifier(pl.LightningModule):
                 "network_options": options,
                 "fixed": dict(fixed or {}),
                 "execution": execution,
-                "mutator_options": dict(mutator_options or {}),
+                "mutator_options": mutator_options,
                 "learning_rate": learning_rate,
                 "min_learning_rate": min_learning_rate,
                 "momentum": momentum,
@@ -143,10 +146,14 @@ class SupernetClassifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self._evaluate("train", *batch)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         self._evaluate("val", *batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         self._evaluate("test", *batch)
 
     def architecture_reward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -190,9 +197,8 @@ class SupernetClassifier(pl.LightningModule):
         if not math.isfinite(epochs):  # a search without an end
             return optimizer
         lowest = min(hparams["min_learning_rate"], hparams["learning_rate"])
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, math.ceil(epochs)), lowest
-        )
+        floor = lowest / hparams["learning_rate"]
+        schedule = Schedule(optimizer, "cosine", max(1, math.ceil(epochs)), floor=floor)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(
@@ -332,9 +338,12 @@ class SupernetClassifier(pl.LightningModule):
                 "the checkpoint holds weights alone and nothing of the architecture; expected "
                 "one written without save_weights_only"
             )
-        self.search.mutator.load_state_dict(state["mutator"])
+        mutator = self.search.mutator
+        mutator.load_state_dict(state["mutator"])
         self.search.history = list(state["history"])
-        self.search.mutator.open_for_weights(self.search.mutator.progress)
+        drawn = mutator.generator.get_state()
+        mutator.open_for_weights(mutator.progress)
+        mutator.generator.set_state(drawn)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

@@ -36,7 +36,14 @@ from nas_plugins.estimators.inheritance import Inherited
 from nas_plugins.rebuild import read_tensors
 from nas_plugins.space import SearchSpace
 
-__all__ = ["ChildResult", "KeepLastEpoch", "child_cost", "options_of_data", "train_child"]
+__all__ = [
+    "ChildResult",
+    "KeepLastEpoch",
+    "child_cost",
+    "options_of_data",
+    "require_own",
+    "train_child",
+]
 
 TRAINING_PREFIX = "train/"
 
@@ -139,7 +146,9 @@ def train_child(
     """
     started = time.perf_counter()
     trainer_options = dict(trainer_options or {})
-    _require_own(data, trainer_options)
+    _require_scored(trainer_options)
+    own_arguments = {"callbacks": "callbacks=...", "max_epochs": "budget=Budget(epochs=...)"}
+    require_own(data, trainer_options, "train_child", own_arguments)
     architecture = space.validate(architecture)
     options = {**data.training_options, **module_options, **_training_decisions(architecture)}
     options.setdefault("input_shape", data.image_shape)
@@ -186,7 +195,12 @@ def train_child(
             }
         )
         trainer.fit(child, datamodule=data, ckpt_path=start)
-        metrics = dict(record.epochs[-1])
+        metrics = dict(record.epochs[-1]) if record.epochs else {}
+        if "val_acc" not in metrics:
+            raise ValueError(
+                f"the training ended before an epoch was validated, with trainer_options "
+                f"{trainer_options}; expected one whole epoch at least, which the score is of"
+            )
         if test:
             (tested,) = trainer.test(child, datamodule=data, verbose=False)
             metrics.update(tested)
@@ -201,17 +215,33 @@ def train_child(
     )
 
 
-def _require_own(data: Any, trainer_options: Mapping[str, Any]) -> None:
-    """Refuse other data modules, and what has an argument of its own."""
+def require_own(
+    data: Any, trainer_options: Mapping[str, Any], function: str, own: Mapping[str, str]
+) -> None:
+    """Refuse other data modules, and options of the Trainer that are arguments of a function.
+
+    Args:
+        data: What was given as the data.
+        trainer_options: What was given for the Trainer.
+        function: Name of who asks.
+        own: Option of the Trainer to how the function has it given.
+
+    Raises:
+        DataError: Not an ImageDataModule.
+        ValueError: Options that the function has as arguments.
+    """
     if not isinstance(data, ImageDataModule):
         raise DataError(
             f"data is a {type(data).__name__}; expected an ImageDataModule: derive yours from it, "
             "or give its datasets to DatasetDataModule(train, val, test)"
         )
-    own = {"callbacks": "callbacks=...", "max_epochs": "budget=Budget(epochs=...)"}
     for name, argument in own.items():
         if name in trainer_options:
-            raise ValueError(f"trainer_options has {name!r}, which is train_child's: {argument}")
+            raise ValueError(f"trainer_options has {name!r}, which is {function}'s: {argument}")
+
+
+def _require_scored(trainer_options: Mapping[str, Any]) -> None:
+    """Refuse what leaves an epoch without its score."""
     every, share = (
         trainer_options.get(name, 1) for name in ("check_val_every_n_epoch", "limit_val_batches")
     )

@@ -473,7 +473,7 @@ class Supernet(nn.Module):
         """Write a child's weights into its path; other paths that share them change too.
 
         Raises:
-            ArchitectureError: The keys are not those of this path.
+            ArchitectureError: Keys or shapes are not those of this path; nothing is changed.
         """
         own = self.path_state_dict(architecture)
         if own.keys() != state_dict.keys():
@@ -483,6 +483,12 @@ class Supernet(nn.Module):
                 f"missing or too many, such as {wrong[:3]}"
             )
         for key, tensor in own.items():
+            if tensor.shape != state_dict[key].shape:
+                raise ArchitectureError(
+                    f"{key!r} has shape {tuple(state_dict[key].shape)}; expected "
+                    f"{tuple(tensor.shape)}, as the supernet has it"
+                )
+        for key, tensor in own.items():
             tensor.copy_(state_dict[key])
 
     def child(self, architecture: Mapping[str, Choice], **options: Any) -> nn.Module:
@@ -491,6 +497,14 @@ class Supernet(nn.Module):
         child = self.space.build(architecture, **{**self.options, **options}).to(self._device)
         child.load_state_dict(self.path_state_dict(architecture))
         return child
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
+        """Gates go where parameters and buffers go; they are none, as no checkpoint holds them."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for gate in self.gates.values():
+            if gate.weights is not None:
+                gate.weights = fn(gate.weights.detach())
+        return self
 
     @property
     def _device(self) -> torch.device:

@@ -45,6 +45,11 @@ class Alarm(pl.Callback, ABC):
         self.values: list[float] = []
         self.raised_at: int | None = None
 
+    @property
+    def logged_as(self) -> str:
+        """What follows ``alarm/`` in the log."""
+        return self.name
+
     @abstractmethod
     def measure(
         self, search: ArchitectureSearch, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -62,7 +67,7 @@ class Alarm(pl.Callback, ABC):
             return
         value = self.measure(_search_of(trainer), trainer, pl_module)
         self.values.append(value)
-        pl_module.log(f"alarm/{self.name}", value, on_step=False, on_epoch=True)
+        pl_module.log(f"alarm/{self.logged_as}", value, on_step=False, on_epoch=True)
         complaint = self.complaint()
         if complaint is None:
             return
@@ -94,6 +99,15 @@ class SkipAlarm(Alarm):
     """
 
     name = "skips"
+
+    @property
+    def state_key(self) -> str:
+        """Of its own for each choice of cells, so that one Trainer can have several."""
+        return f"{super().state_key}{self.cells or ''}"
+
+    @property
+    def logged_as(self) -> str:
+        return "_".join([self.name, *(self.cells or ())])
 
     def __init__(
         self,

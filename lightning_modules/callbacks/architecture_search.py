@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from lightning_modules.search_data import validation_of_search
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.mutators.base import Evaluate, Mutator
+from nas_plugins.mutators.derivation import RankingError
 from nas_plugins.mutators.prior import prior_of
 
 __all__ = ["ArchitectureSearch", "SearchSetupError", "choice_names"]
@@ -136,11 +138,32 @@ class ArchitectureSearch(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _check(trainer, self.mutator)
+        if self.evaluate == "derived":
+            self._check_derivable()
+        if trainer.max_epochs and 0 < trainer.max_epochs <= self.warmup_epochs:
+            warnings.warn(
+                f"warmup_epochs is {self.warmup_epochs} and the Trainer has {trainer.max_epochs} "
+                "epochs: nothing of the architecture will be learned",
+                stacklevel=2,
+            )
         _move(self.mutator, pl_module.device)
         if trainer.world_size > 1:
             self.mutator.load_state_dict(trainer.strategy.broadcast(self.mutator.state_dict()))
             self._synchronize, self.mutator.synchronize = self.mutator.synchronize, _average
         self._loss = BorrowedStep(trainer, pl_module, self.mutator)
+
+    def _check_derivable(self) -> None:
+        """Refuse to validate the best path where there is none."""
+        method = type(self.mutator).__name__
+        cure = "expected evaluate='supernet' with this method"
+        if not self.mutator.inherits_weights:
+            raise SearchSetupError(f"evaluate is 'derived', and {method} changes paths; {cure}")
+        try:
+            self.mutator.derive()
+        except RankingError as error:
+            raise SearchSetupError(
+                f"evaluate is 'derived', and {method} knows no best path of its own; {cure}"
+            ) from error
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.mutator.needs_validation_data:
@@ -209,9 +232,6 @@ class ArchitectureSearch(pl.Callback):
         self._loss = self._stream = None
         # Lightning has taken the module back to the CPU, and knows nothing of the mutator.
         _move(self.mutator, pl_module.device)
-        for gate in self.mutator.supernet.gates.values():
-            if gate.weights is not None:
-                gate.weights = gate.weights.to(pl_module.device)
         if self.mutator.synchronize is _average:
             self.mutator.synchronize = self._synchronize
 
@@ -224,7 +244,7 @@ class ArchitectureSearch(pl.Callback):
         return self._loss
 
     def probe_batch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
-        """A batch of the architecture's data, the same at every call."""
+        """A batch of the architecture's data: the same at every call, but for augmentation."""
         loader = ResumableLoader.like(
             self._loader(trainer, pl_module), seed=self._seed + 1, batch_size=self._batch_size
         )
@@ -262,6 +282,10 @@ class ArchitectureSearch(pl.Callback):
             "stream": self._place if self._stream is None else self._stream.state_dict(),
             "history": self.history,
             "random": random_state.capture(),
+            "gates": {
+                label: (gate.indices, None if gate.weights is None else gate.weights.detach())
+                for label, gate in self.mutator.supernet.gates.items()
+            },
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -269,6 +293,11 @@ class ArchitectureSearch(pl.Callback):
         self._place = state_dict["stream"]
         self.history = list(state_dict["history"])
         self._random = state_dict["random"]
+        # A training that goes on amid a weight update has its path to go on with.
+        for label, (indices, weights) in state_dict["gates"].items():
+            gate = self.mutator.supernet.gates[label]
+            gate.indices = tuple(indices)
+            gate.weights = None if weights is None else weights.to(self.mutator.supernet._device)
 
     # -- data ---------------------------------------------------------------------------
 
@@ -344,14 +373,15 @@ def _move(mutator: Mutator, device: torch.device) -> None:
 
 
 def _progress(trainer: pl.Trainer) -> float:
-    """Share of the training that is over; 0 for one without an end."""
+    """Share of the training that is over, by what ends it first; 0 for one without an end."""
+    shares = [0.0]
     if trainer.max_steps > 0:
-        return min(1.0, trainer.global_step / trainer.max_steps)
-    if not trainer.max_epochs or trainer.max_epochs < 0:
-        return 0.0
-    batches = trainer.num_training_batches
-    part = trainer.fit_loop.batch_idx / batches if 0 < batches < float("inf") else 0.0
-    return min(1.0, max(0.0, trainer.current_epoch + part) / trainer.max_epochs)
+        shares.append(trainer.global_step / trainer.max_steps)
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        batches = trainer.num_training_batches
+        part = trainer.fit_loop.batch_idx / batches if 0 < batches < float("inf") else 0.0
+        shares.append((trainer.current_epoch + part) / trainer.max_epochs)
+    return min(1.0, max(shares))
 
 
 def _average(tensors: Sequence[Tensor]) -> None:

@@ -128,6 +128,15 @@ class LatencyTable(Mapping[str, Mapping[Choice, float]]):
             "latency_ms": {label: dict(costs) for label, costs in self.latency_ms.items()},
         }
 
+    @classmethod
+    def of_dict(cls, content: Mapping[str, Any]) -> LatencyTable:
+        """Read what :meth:`to_dict` made."""
+        table = {
+            str(label): {str(choice): float(ms) for choice, ms in costs.items()}
+            for label, costs in content["latency_ms"].items()
+        }
+        return cls(table, float(content["constant_ms"]), dict(content.get("conditions", {})))
+
     def write(self, path: str | Path) -> None:
         """Write as JSON."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -141,13 +150,7 @@ class LatencyTable(Mapping[str, Mapping[Choice, float]]):
         """
         expected = "expected a file that 'nas-plugins latency' or LatencyTable.write made"
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            table = {
-                str(label): {str(choice): float(ms) for choice, ms in costs.items()}
-                for label, costs in content["latency_ms"].items()
-            }
-            constant = float(content["constant_ms"])
-            return cls(table, constant, dict(content.get("conditions", {})))
+            return cls.of_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LatencyTableError(
                 f"{path} is no latency table ({type(error).__name__}: {error}); {expected}"

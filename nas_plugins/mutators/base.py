@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_plugins.architecture import Architecture
+from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.supernet import Supernet
 
 __all__ = ["Batch", "Evaluate", "Loss", "Mutator", "Reward", "frozen"]
@@ -78,6 +79,11 @@ class Mutator(nn.Module, ABC):
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = 0.0
         self.synchronize: Callable[[Sequence[Tensor]], None] = _alone
+
+    @classmethod
+    def plain(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The method's options as a checkpoint can hold them: tensors and plain values."""
+        return dict(options)
 
     @property
     def supernet(self) -> Supernet:
@@ -161,12 +167,18 @@ class Mutator(nn.Module, ABC):
         """What ``state_dict()`` holds besides parameters: generator, optimizer, progress."""
         optimizer = self.optimizer()
         return {
+            "method": type(self).__name__,
             "generator": self.generator.get_state(),
             "optimizer": None if optimizer is None else optimizer.state_dict(),
             "progress": self.progress,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
+        if state["method"] != type(self).__name__:
+            raise UnsupportedSpaceError(
+                f"the state is that of a search by {state['method']}, and this is one by "
+                f"{type(self).__name__}; make the mutator that was saved"
+            )
         self.generator.set_state(state["generator"].cpu())
         self.progress = state["progress"]
         optimizer = self.optimizer()

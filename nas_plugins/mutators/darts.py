@@ -76,6 +76,8 @@ class DARTS(AlphaMutator):
     ) -> None:
         if order not in (1, 2, "exact"):
             raise ValueError(f"order is {order!r}; expected 1, 2 or 'exact'")
+        if epsilon <= 0:
+            raise ValueError(f"epsilon is {epsilon}; expected it above 0")
         super().__init__(
             supernet, arch_lr=arch_lr, betas=betas, arch_weight_decay=arch_weight_decay, seed=seed
         )

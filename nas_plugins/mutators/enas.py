@@ -76,6 +76,10 @@ class ENAS(Mutator):
         arch_lr: float = 3.5e-4,
         seed: int = 0,
     ) -> None:
+        if temperature <= 0:
+            raise ValueError(f"temperature is {temperature}; expected it above 0")
+        if not 0 < skip_target < 1:
+            raise ValueError(f"skip_target is {skip_target}; expected it in (0, 1)")
         super().__init__(supernet, seed=seed)
         space = supernet.space
         if space.config_space.forbidden_clauses:
@@ -155,7 +159,8 @@ class ENAS(Mutator):
     def probabilities(self) -> dict[str, Tensor]:
         """Means over the sequences that the next architecture step would draw."""
         seen = self.controller.draw(self.num_samples, self._copied_generator()).probabilities
-        uniform = {k: torch.full((len(of),), 1 / len(of)) for k, of in self._choices.items()}
+        new = self.controller.start.new_full
+        uniform = {k: new((len(of),), 1 / len(of)) for k, of in self._choices.items()}
         return {**uniform, **seen}
 
     def get_extra_state(self) -> dict[str, Any]:

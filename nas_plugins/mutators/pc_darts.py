@@ -57,6 +57,8 @@ class PCDARTS(AlphaMutator):
         arch_weight_decay: float = 1e-3,
         seed: int = 0,
     ) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is {warmup}; expected a share of the search, in [0, 1)")
         super().__init__(
             supernet, arch_lr=arch_lr, betas=betas, arch_weight_decay=arch_weight_decay, seed=seed
         )

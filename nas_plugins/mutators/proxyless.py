@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -93,24 +93,36 @@ class ProxylessNAS(AlphaMutator):
             mixture_only=False,
             edges_by_operation=False,
         )
-        name, needed = (
-            ("latency_weight", latency_weight)
-            if method == "gradient"
-            else ("latency_target_ms", latency_target_ms)
-        )
+        by_method = {
+            "gradient": ("latency_weight", latency_weight),
+            "reinforce": ("latency_target_ms", latency_target_ms),
+        }
+        name, needed = by_method.pop(method)
+        ((other, unused),) = by_method.values()
+        if unused is not None:
+            raise ValueError(f"{other} is {unused}, which method={method!r} has no use for")
         if (latency_ms is None) != (needed is None):
             raise ValueError(
                 f"latency_ms and {name} belong together in method={method!r}; got only one"
             )
         self.method = method
-        if isinstance(latency_ms, (str, Path)):
-            latency_ms = LatencyTable.read(latency_ms)
-        self.latency = None if latency_ms is None else ExpectedCost(supernet.space, latency_ms)
+        self.latency = None
+        if latency_ms is not None:
+            self.latency = ExpectedCost(supernet.space, _table(latency_ms))
         self.latency_weight = latency_weight
         self.latency_target_ms = latency_target_ms
         self.num_samples = num_samples
         self.baseline = MovingBaseline(baseline_decay)
         self._choices = {k: of for driver in self._driven for k, of in driver.choices.items()}
+
+    @classmethod
+    def plain(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        table = options.get("latency_ms")
+        if table is None:
+            return dict(options)
+        table = _table(table)
+        content = table.to_dict() if isinstance(table, LatencyTable) else dict(table)
+        return {**options, "latency_ms": content}
 
     def _open_for_weights(self) -> None:
         self._select(self._draw())
@@ -218,3 +230,11 @@ class ProxylessNAS(AlphaMutator):
         one = {label: self.alphas[0].new_ones(1) for label in fixed}
         choices = {**self._choices, **{label: (choice,) for label, choice in fixed.items()}}
         return self.latency.expected(choices, {**probabilities, **one})
+
+
+def _table(latency_ms: CostTable | str | Path) -> CostTable:
+    """A table, also one that was written to a file or as plain values."""
+    if isinstance(latency_ms, (str, Path)):
+        return LatencyTable.read(latency_ms)
+    is_plain = isinstance(latency_ms.get("constant_ms"), (int, float))
+    return LatencyTable.of_dict(latency_ms) if is_plain else latency_ms

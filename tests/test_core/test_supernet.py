@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nas_plugins import Architecture, ArchitectureError, SearchSpace, UnsupportedSpaceError
+from nas_plugins.testing.mutators import cell_space
 
 
 class Net(nn.Module):
@@ -128,6 +129,24 @@ def test_weights_move_both_ways(space, x):
     assert torch.equal(supernet.eval()(x), child.eval()(x))
     with pytest.raises(ArchitectureError, match="not that of this architecture's path"):
         supernet.load_path_state_dict(architecture, {})
+    before = {key: value.clone() for key, value in supernet.state_dict().items()}
+    key, value = list(child.state_dict().items())[-1]
+    with pytest.raises(ArchitectureError, match=f"{key!r} has shape .* expected"):
+        supernet.load_path_state_dict(
+            architecture, {**space.build(architecture).state_dict(), key: value[:1]}
+        )
+    assert all(torch.equal(before[key], value) for key, value in supernet.state_dict().items())
+
+
+def test_gates_go_where_the_supernet_goes():
+    supernet = cell_space().supernet().double()
+    weights = [gate.weights for gate in supernet.gates.values() if gate.weights is not None]
+    assert weights
+    assert {w.dtype for w in weights} == {torch.float64}
+    nn.Sequential(supernet).to("meta")
+    assert {g.weights.device.type for g in supernet.gates.values() if g.weights is not None} == {
+        "meta"
+    }
 
 
 def test_mixture_is_the_weighted_sum():

@@ -223,3 +223,19 @@ def test_checkpoint_of_something_else_is_named(tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(CheckpointError, match=r"other\.ckpt holds no architecture"):
         ChildClassifier.load_from_checkpoint(path)
+
+
+def test_a_training_that_counts_steps_alone(digits):
+    space = SearchSpace.from_network(Auxiliary)
+    child = ChildClassifier(space, space.default(), drop_path_probability=0.5)
+    (path,) = (m for m in child.modules() if isinstance(m, DropPath))
+    seen = []
+
+    class Note(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append(path.probability)
+
+    own = trainer(max_epochs=-1, max_steps=8, limit_train_batches=2, callbacks=[Note()])
+    own.fit(child, datamodule=digits.prepared_for())
+    assert seen == [0.0, 0.0, 0.125, 0.125, 0.25, 0.25, 0.375, 0.375]
+    assert own.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)

@@ -115,7 +115,7 @@ def test_a_networks_dropout_decay_and_cutout_are_learned_and_resumed(tmp_path):
     whole = digits_module()
     trainer = fit(whole, 2)
     assert set(trainer.callback_metrics) >= {"val_acc", "hyper/dropout"}
-    assert whole.values()["weight_decay"] == pytest.approx(resumed.values()["weight_decay"], 1e-3)
+    assert whole.values() == resumed.values()
     images = torch.rand(4, 1, 8, 8)
     child = whole.trained_network().eval()
     assert child[1].p == pytest.approx(whole.values()["dropout"])

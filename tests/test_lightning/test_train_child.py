@@ -395,3 +395,9 @@ def test_truncated_checkpoint_names_file_and_cure(space, architecture, digits, t
     ):
         with pytest.raises(CheckpointError, match=r"epochs_1\.ckpt.*[Dd]elete it"):
             read()
+
+
+@pytest.mark.parametrize("option", [{"max_steps": 1}, {"max_time": {"seconds": 0}}])
+def test_a_training_that_ends_before_its_first_score_is_named(space, architecture, digits, option):
+    with pytest.raises(ValueError, match="ended before an epoch was validated, with trainer_opt"):
+        train(space, architecture, digits, trainer_options=option)

@@ -183,3 +183,13 @@ def test_forbidden_clauses_are_refused():
     space.config_space.add(ForbiddenAndConjunction(*clauses))
     with pytest.raises(UnsupportedSpaceError, match="forbidden clauses"):
         ENAS(space.supernet())
+
+
+def test_probabilities_are_where_the_controller_is():
+    """What is made without a device is made on ``meta`` here, as on a GPU it is on the CPU."""
+    mutator = ENAS(every_verb_space().supernet(), num_samples=1, hidden_size=4)
+    (drawn,) = mutator.controller.draw(1, mutator._copied_generator()).choices
+    with torch.device("meta"):
+        found = mutator.probabilities()
+    assert found.keys() > drawn.keys()
+    assert {p.device.type for p in found.values()} == {"cpu"}

@@ -61,3 +61,23 @@ def test_nothing_to_search(name):
     supernet = space.supernet(fixed={label: d.default for label, d in space.decisions.items()})
     with pytest.raises(UnsupportedSpaceError, match="nothing to search"):
         create(name, supernet)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("darts", "epsilon", 0.0),
+        ("enas", "skip_target", 1.0),
+        ("enas", "temperature", 0.0),
+        ("pc_darts", "warmup", 15),
+    ],
+)
+def test_options_out_of_their_range_are_named(name, option, value):
+    with pytest.raises(ValueError, match=f"{option} is {value}; expected"):
+        mutators.create(name, cell_space().supernet(), **{option: value})
+
+
+def test_a_state_of_another_method_is_named():
+    darts, gdas = (mutators.create(n, cell_space().supernet()) for n in ("darts", "gdas"))
+    with pytest.raises(UnsupportedSpaceError, match="search by DARTS, and this is one by GDAS"):
+        gdas.load_state_dict(darts.state_dict())

@@ -241,3 +241,12 @@ def test_tables_of_another_space_are_refused():
         ExpectedCost(space, {"9<-0": {}})
     with pytest.raises(UnsupportedSpaceError, match="has 'conv9' at '2<-0'"):
         ExpectedCost(space, {"2<-0": {"conv9": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("method", "option"), [("gradient", "latency_target_ms"), ("reinforce", "latency_weight")]
+)
+def test_what_the_method_has_no_use_for_is_refused(method, option):
+    supernet = one_layer_space().supernet()
+    with pytest.raises(ValueError, match=f"{option} is 1.0, which method='{method}'"):
+        ProxylessNAS(supernet, method=method, **{option: 1.0})

@@ -164,3 +164,10 @@ def test_an_alarm_without_a_search_is_refused():
     made = trainer(EntropyAlarm())
     with pytest.raises(SearchSetupError, match="needs a search to watch"):
         made.fit(Classifier(tiny_space().supernet()), *loaders())
+
+
+def test_two_cells_may_each_have_an_alarm():
+    alarms = [SkipAlarm(9, cells=["cell"]), SkipAlarm(9, cells=["reduce"])]
+    made, *_ = searched(*alarms, max_epochs=1)
+    assert [len(alarm.values) for alarm in alarms] == [1, 1]
+    assert {"alarm/skips_cell", "alarm/skips_reduce"} <= made.callback_metrics.keys()

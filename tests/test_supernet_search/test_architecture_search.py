@@ -354,3 +354,43 @@ def test_a_failure_in_the_step_gives_the_module_its_log_back():
     assert "log" not in module.__dict__
     assert module.accuracy is metric
     assert all(p.requires_grad for p in module.parameters())
+
+
+@pytest.mark.parametrize("method", ["uniform", "pc_darts"])
+def test_a_best_path_that_cannot_be_validated_is_refused(method):
+    module = Classifier(supernet())
+    options = {"num_parts": 1} if method == "pc_darts" else {}
+    mutator = mutators.create(method, module.backbone["net"], **options)
+    search = ArchitectureSearch(mutator, evaluate="derived")
+    with pytest.raises(SearchSetupError, match="expected evaluate='supernet' with this method"):
+        fit(module, search)
+
+
+def test_a_warmup_as_long_as_the_search_is_warned_of():
+    module = Classifier(supernet())
+    search = ArchitectureSearch(mutators.create("darts", module.backbone["net"]), warmup_epochs=2)
+    with pytest.warns(UserWarning, match="warmup_epochs is 2 and the Trainer has 1 epochs"):
+        fit(module, search)
+
+
+def test_progress_is_by_what_ends_the_training_first():
+    for limits in ({"max_epochs": 2, "max_steps": 1000}, {"max_epochs": 50, "max_steps": 16}):
+        module = Classifier(supernet())
+        spy = Spy(module.backbone["net"])
+        fit(module, ArchitectureSearch(spy), limit_val_batches=0, **limits)
+        assert spy.opened == pytest.approx([step / 16 for step in range(16)])
+
+
+@pytest.mark.parametrize("method", ["uniform", "darts"])
+def test_a_path_goes_on_amid_a_weight_update(method):
+    """A checkpoint between two batches of one update holds the gates of that update."""
+    first, second = (
+        ArchitectureSearch(mutators.create(method, supernet(), seed=seed)) for seed in (1, 2)
+    )
+    first.mutator.open_for_weights(0.5)
+    second.load_state_dict(first.state_dict())
+    gates = [s.mutator.supernet.gates.values() for s in (first, second)]
+    assert [gate.indices for gate in gates[0]] == [gate.indices for gate in gates[1]]
+    for one, other in zip(*gates, strict=True):
+        assert (one.weights is None) == (other.weights is None)
+        assert one.weights is None or torch.equal(one.weights, other.weights)

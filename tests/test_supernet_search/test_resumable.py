@@ -2,9 +2,23 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSamplerWrapper
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from lightning_modules import DataError, DigitsDataModule, ResumableLoader, SearchDataModule
+from lightning_modules import (
+    DataError,
+    DatasetDataModule,
+    DigitsDataModule,
+    ResumableLoader,
+    SearchDataModule,
+)
 from lightning_modules.resumable import BatchStream
 
 
@@ -127,3 +141,41 @@ def test_search_data_are_two_disjoint_stratified_parts():
     assert isinstance(search.train_dataloader(), ResumableLoader)
     with pytest.raises(ValueError, match="architecture_fraction is 1"):
         SearchDataModule(data, architecture_fraction=1)
+
+
+def test_like_takes_the_samples_that_a_loader_takes():
+    """The usual split of DARTS: one dataset, two samplers."""
+    mine = list(range(5, 10))
+    loader = DataLoader(numbers(), 2, sampler=SubsetRandomSampler(mine), drop_last=True)
+    like = ResumableLoader.like(loader, seed=3)
+    assert len(like) == len(loader) == 2
+    seen = {number for at in range(9) for number in sum(epoch(like, at), [])}
+    assert sorted(seen) == mine
+    batches = BatchSampler(SubsetRandomSampler(mine), 2, drop_last=False)
+    assert (
+        sum(map(len, epoch(ResumableLoader.like(DataLoader(numbers(), batch_sampler=batches)))))
+        == 5
+    )
+    wrapped = UnrepeatedDistributedSamplerWrapper(SubsetRandomSampler(mine), num_replicas=2, rank=0)
+    both = ResumableLoader.like(DataLoader(numbers(), 2, sampler=wrapped))
+    assert sorted(sum(epoch(both), [])) == mine
+    plain = DistributedSampler(numbers(), 2, 0)
+    assert len(ResumableLoader.like(DataLoader(plain.dataset, 2, sampler=plain))) == 5
+
+
+def test_a_sampler_that_cannot_be_followed_is_named():
+    loader = DataLoader(numbers(), 2, sampler=WeightedRandomSampler([1.0] * 10, 5))
+    with pytest.raises(DataError, match=r"sampler is a WeightedRandomSampler.*Subset\("):
+        ResumableLoader.like(loader)
+
+
+def test_no_batch_of_one_image_and_the_same_share_for_both_parts():
+    images = DigitsDataModule(16, data_fraction=0.06)
+    data = SearchDataModule(images)
+    data.setup()
+    for loader in (data.train_dataloader(), data.architecture_dataloader()):
+        assert [len(labels) for _, labels in loader] in ([16, 16], [16])
+    plain = TensorDataset(torch.rand(34, 1, 8, 8), torch.arange(34) % 2)
+    halves = SearchDataModule(DatasetDataModule(plain, plain, batch_size=16))
+    for loader in (halves.train_dataloader(), halves.architecture_dataloader()):
+        assert [len(labels) for _, labels in ResumableLoader.like(loader)] == [16]

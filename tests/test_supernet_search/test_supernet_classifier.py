@@ -72,7 +72,9 @@ def test_recipe_is_that_of_darts(fitted):
 
 def test_the_schedule_follows_steps_where_they_end_the_search(data):
     made = fit(make(), data, max_epochs=None, max_steps=20)  # of 7 in an epoch
-    assert made.lr_scheduler_configs[0].scheduler.T_max == 3
+    (config,) = made.lr_scheduler_configs
+    (factor,) = config.scheduler.lr_lambdas
+    assert factor(2) > factor(3) == factor(4) == pytest.approx(0.001 / 0.025)
 
 
 @pytest.mark.parametrize(("own", "expected"), [({}, 5.0), ({"gradient_clip_val": 0.5}, 0.5)])
@@ -300,3 +302,25 @@ def test_execution_is_the_supernets_and_saved(execution, tmp_path, data):
     assert again.supernet.execution == execution
     other = SupernetClassifier.load_from_checkpoint(tmp_path / "search.ckpt", execution="naive")
     assert other.supernet.execution == "naive"
+
+
+@pytest.mark.parametrize("mutator", ["enas", "uniform"])
+def test_a_loaded_search_draws_what_the_saved_one_would(mutator, data, tmp_path):
+    module = make(mutator)
+    fit(module, data, max_epochs=1).save_checkpoint(tmp_path / "end.ckpt")
+    loaded = SupernetClassifier.load_from_checkpoint(tmp_path / "end.ckpt", network=module.space)
+    assert torch.equal(
+        loaded.search.mutator.generator.get_state(), module.search.mutator.generator.get_state()
+    )
+    names = [a.id for a in module.search.derive(5, lambda a: 0.0)]
+    assert [a.id for a in loaded.search.derive(5, lambda a: 0.0)] == names
+
+
+def test_several_validation_loaders(data):
+    module = make()
+    data.setup()
+    loaders = [data.val_dataloader(), data.test_dataloader()]
+    results = trainer().validate(module, loaders, verbose=False)
+    assert [sorted(result) for result in results] == [
+        [f"val_acc/dataloader_idx_{i}", f"val_loss/dataloader_idx_{i}"] for i in range(2)
+    ]

@@ -65,7 +65,10 @@ def open_study(storage: str, path: Path) -> optuna.Study:
 
 
 def work(storage: str, path: Path, num_trials: int) -> None:
-    """What a user runs: the study, until so many trials are complete."""
+    """What a user runs: the study, until so many trials are complete.
+
+    After each trial it says so and waits for a line, or the end, of its standard input.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = make_space()
 
@@ -78,7 +81,12 @@ def work(storage: str, path: Path, num_trials: int) -> None:
     print("ready", flush=True)
     enough = optuna.study.MaxTrialsCallback(num_trials, states=(TrialState.COMPLETE,))
     if len(study.get_trials(states=(TrialState.COMPLETE,))) < num_trials:
-        study.optimize(objective, callbacks=[enough, lambda *_: print("done", flush=True)])
+        study.optimize(objective, callbacks=[enough, _pause])
+
+
+def _pause(study: optuna.Study, trial: FrozenTrial) -> None:
+    print("done", flush=True)
+    sys.stdin.readline()
 
 
 def start(storage: str, path: Path, num_trials: int) -> subprocess.Popen[str]:
@@ -86,6 +94,7 @@ def start(storage: str, path: Path, num_trials: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", __spec__.name, "--work", str(path)]
     process = subprocess.Popen(
         [*command, "--storages", storage, "--trials", str(num_trials)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -100,7 +109,8 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    if process.wait() != 0:
+    process.communicate()
+    if process.returncode != 0:
         raise RuntimeError(f"the worker ended with {process.returncode}")
 
 
@@ -125,9 +135,10 @@ def compare(
         # After some trials, and a time in which a trial may get anywhere.
         for _ in range(rng.randint(0, (num_trials - len(kept)) // (kills_left + 1))):
             _line(process)
+            print(file=process.stdin, flush=True)
         time.sleep(rng.uniform(0, 1.5 * duration / num_trials))
         if process.poll() is not None:
-            raise RuntimeError("the worker ended before it was killed; give it more trials")
+            raise RuntimeError(f"the worker ended with {process.returncode} before it was killed")
         process.kill()
         process.wait()
         now = complete(storage, killed)

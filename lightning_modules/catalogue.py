@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning_modules import published
 from lightning_modules.data import DataError, ImageDataModule
+from nas_plugins.registry import module_of
 
-__all__ = ["DATA", "data_module"]
+__all__ = ["DATA", "check_data", "data_module"]
 
 DATA: dict[str, type[ImageDataModule]] = {
     "digits": published.DigitsDataModule,
@@ -28,19 +28,17 @@ def data_module(
     """The data module of a name.
 
     Args:
-        name: A key of :data:`DATA`, or ``package.module:callable`` of the user's own.
+        name: A key of :data:`DATA`, or ``package.module:callable`` or ``file.py:callable`` of
+            the user's own.
         directory: Where its images lie; not for ``digits``.
         options: Of the data module, such as ``batch_size`` and ``seed``.
 
     Raises:
         DataError: No such name, or no directory where one is needed.
     """
+    check_data(name)
     if ":" in name:
         return _own(name)(**({} if directory is None else {"directory": directory}), **options)
-    if name not in DATA:
-        raise DataError(
-            f"unknown data {name!r}; expected one of {sorted(DATA)}, or 'package.module:callable'"
-        )
     if name == "digits":
         return DATA[name](**options)
     if directory is None:
@@ -51,9 +49,24 @@ def data_module(
     return DATA[name](directory, **options)  # type: ignore[arg-type]
 
 
+def check_data(name: str) -> None:
+    """Whether there are data of a name; nothing is read.
+
+    Raises:
+        DataError: No such name.
+    """
+    if ":" in name:
+        _own(name)
+    elif name not in DATA:
+        raise DataError(
+            f"unknown data {name!r}; expected one of {sorted(DATA)}, 'package.module:callable' or "
+            "'path/to/file.py:callable'"
+        )
+
+
 def _own(name: str) -> Callable[..., ImageDataModule]:
-    module, _, attribute = name.partition(":")
+    source, _, attribute = name.rpartition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        return getattr(module_of(source), attribute)
+    except (ImportError, AttributeError, FileNotFoundError) as error:
         raise DataError(f"data {name!r} cannot be loaded: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -50,6 +51,10 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         return self.images[indices], self.labels[indices]
+
+
+_LOOKED_AT = 16
+"""Images of each part that tell it from another of as many."""
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
@@ -118,6 +123,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.augmentation = Augmentation(crop_padding=crop_padding, flip=flip, cutout=cutout)
         self._parts: dict[str, Dataset[Any]] | None = None
+        self._digests: dict[str, str | None] | None = None
         self._stream: tuple[tuple[int, ...], torch.Generator] | None = None
 
     @abstractmethod
@@ -153,11 +159,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """What shapes the batches, JSON-able: equal for data modules that give the same.
 
-        The images themselves are taken for what their number, shape and normalisation say.
+        Of the images themselves a few are looked at, unless the dataset draws them anew.
         """
         return {
             "data": type(self).__name__,
             "sizes": {name: len(part) for name, part in self._loaded().items()},  # type: ignore[arg-type]
+            "images": self._glanced(),
             "image_shape": self.image_shape,
             "normalisation": [self.mean, self.std],
             "batch_size": self.batch_size,
@@ -167,6 +174,21 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             "augmentation": asdict(self.augmentation),
         }
 
+    def _glanced(self) -> dict[str, str | None]:
+        """Digest of some images of each part; ``None`` where a second look gives others."""
+        if self._digests is None:
+            looks = [{name: self._look(p) for name, p in self._loaded().items()} for _ in range(2)]
+            first, second = looks
+            self._digests = {n: seen if second[n] == seen else None for n, seen in first.items()}
+        return self._digests
+
+    def _look(self, part: Dataset[Any]) -> str:
+        size, digest = len(part), hashlib.sha256()  # type: ignore[arg-type]
+        some = [part[i * size // _LOOKED_AT] for i in range(_LOOKED_AT)]
+        for tensor in Collate(self.num_classes, self.mean, self.std)(some):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
     # -- loaders ------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
@@ -174,6 +196,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     def _loaded(self) -> dict[str, Dataset[Any]]:
         if self._parts is None:
+            missing = [n for n in ("in_channels", "num_classes") if not hasattr(self, n)]
+            if missing:
+                raise DataError(
+                    f"{type(self).__name__} has no {missing[0]}; expected the attributes "
+                    "in_channels and num_classes of its images"
+                )
             self._parts = self.load()
         return self._parts
 

@@ -8,7 +8,8 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.estimators.cost import Cost, cost_of
 from nas_plugins.estimators.inheritance import Inherited
 from nas_plugins.rebuild import read_tensors
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, require_space
 
 __all__ = [
     "ChildResult",
@@ -145,6 +146,7 @@ def train_child(
         CheckpointError: A checkpoint is cut short or damaged, or has nothing to inherit.
     """
     started = time.perf_counter()
+    require_space(space)
     trainer_options = dict(trainer_options or {})
     _require_scored(trainer_options)
     own_arguments = {"callbacks": "callbacks=...", "max_epochs": "budget=Budget(epochs=...)"}
@@ -169,7 +171,9 @@ def train_child(
         heritage.take_named(child.network)
         checkpoint = start = None
         if directory is not None:
-            identity = _identity(child, data, budget, seed, trainer_options, heritage.fact)
+            identity = _identity(
+                space.network, child, data, budget, seed, trainer_options, heritage.fact
+            )
             home = Path(directory) / identity
             checkpoint = home / f"epochs_{budget.epochs}.ckpt"
             start = _newest(home, budget.epochs)
@@ -365,6 +369,12 @@ def _training_decisions(architecture: Architecture) -> dict[str, Any]:
     }
     known = {*inspect.signature(ChildClassifier.__init__).parameters, "batch_size"}
     known -= {"self", "network", "architecture", "network_options", "num_classes", "metrics"}
+    for label in sorted(architecture.keys() & known):
+        warnings.warn(
+            f"decision {label!r} is for the network alone; were it meant for the training, its "
+            f"label would be {TRAINING_PREFIX + label!r}",
+            stacklevel=3,
+        )
     unknown = sorted(set(chosen) - known)
     if unknown:
         raise UnsupportedSpaceError(
@@ -391,6 +401,7 @@ def options_of_data(space: SearchSpace, data: ImageDataModule) -> dict[str, int]
 
 
 def _identity(
+    network: Callable[..., Any] | None,
     child: ChildClassifier,
     data: ImageDataModule,
     budget: Budget,
@@ -399,10 +410,16 @@ def _identity(
     heritage: str | None,
 ) -> str:
     """Twelve hexadecimal digits for all that shapes a training but its length."""
+    try:
+        source = inspect.getsource(network) if network is not None else None
+    except (OSError, TypeError):  # of a callable object, or typed in
+        source = None
     facts = {
         "child": dict(child.hparams),
         # A network of one's own may change under the same name.
         "weights": {name: list(v.shape) for name, v in child.network.state_dict().items()},
+        "layers": _described(child.network),
+        "source": source,
         "data": data.describe(),
         "budget": {k: v for k, v in budget.to_dict().items() if k != "epochs"},
         "seed": seed,

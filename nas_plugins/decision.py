@@ -208,11 +208,7 @@ class Decision:
                 if other != choice:
                     break
             return other
-        others = (
-            self.others(choice)
-            if self.verb == "inputs"
-            else [c for c in self.choices if c != choice]
-        )
+        others = self.others(choice) if self.verb == "inputs" else self._all_others(choice)
         return others[rng.integers(len(others))]
 
     def others(self, choice: Choice) -> list[Choice]:
@@ -220,12 +216,19 @@ class Decision:
         if self.choices is None:
             steps = (int(choice) - 1, int(choice) + 1) if self.integer else ()
             return [step for step in steps if self.low <= step <= self.high]
-        others = [c for c in self.choices if c != choice]
+        others = self._all_others(choice)
         if self.verb == "inputs" and isinstance(choice, str):
             mine = set(choice.split(INPUT_SEPARATOR))
             near = [c for c in others if len(mine - set(str(c).split(INPUT_SEPARATOR))) == 1]
             return near or others
         return others
+
+    def _all_others(self, choice: Choice) -> list[Choice]:
+        """Those that the prior does not rule out, if there are any."""
+        choices = self.choices or ()
+        weights = self.weights or (1.0,) * len(choices)
+        others = [c for c, w in zip(choices, weights, strict=True) if c != choice and w > 0]
+        return others or [c for c in choices if c != choice]
 
     def at(self, share: float) -> Choice:
         """The value of a numeric range that far from its low to its high end, on its own scale.

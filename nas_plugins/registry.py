@@ -1,13 +1,18 @@
-"""Classes found by name: registered ones, or a user's own as ``package.module:Class``."""
+"""What is found by name: registered classes, or a user's own as ``package.module:Class``."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "absolute", "module_of"]
 
 
 class Registry:
@@ -62,3 +67,45 @@ class Registry:
             raise self._error(
                 f"{self._kind} {name!r} does not take options {dict(options)}: {error}"
             ) from error
+
+
+def module_of(source: str) -> ModuleType:
+    """The module ``package.module``, or that of ``path/to/file.py``.
+
+    A file is loaded once, since its classes are pickled by the module's name.
+
+    Raises:
+        ImportError: No such module, or it cannot be imported.
+        FileNotFoundError: No such file.
+    """
+    if not source.endswith(".py"):
+        return importlib.import_module(source)
+    path = Path(source).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    # Another file of this name may be loaded; the longer name is this file's alone.
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    for name in (path.stem, f"{path.stem}_{digest}"):
+        loaded = sys.modules.get(name)
+        if loaded is None:
+            break
+        if Path(getattr(loaded, "__file__", None) or "").resolve() == path:
+            return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half a module
+        raise
+    return module
+
+
+def absolute(name: str) -> str:
+    """``path/to/file.py:attribute`` as a process in another directory can use it; others as is."""
+    source, separator, attribute = name.rpartition(":")
+    if separator and source.endswith(".py"):
+        return f"{Path(source).resolve()}:{attribute}"
+    return name

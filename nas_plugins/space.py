@@ -10,13 +10,13 @@ import json
 import math
 from bisect import bisect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ConfigSpace import Configuration, ConfigurationSpace
+from ConfigSpace import ConfigurationSpace
 
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.counting import count_assignments
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nas_plugins.supernet import Execution, Supernet
 
-__all__ = ["SearchSpace", "joined_canonical"]
+__all__ = ["SearchSpace", "joined_canonical", "require_space"]
 
 _MAX_REJECTIONS = 10_000
 _MAX_CHANGES = 1_000
@@ -69,6 +69,7 @@ class SearchSpace:
         self.name = name
         self._canonical = canonical
         self._decisions = compile_decisions(config_space)
+        self._clauses = list(config_space.forbidden_clauses)
         self._order = {label: i for i, label in enumerate(self._decisions)}
         self._conditional_on = {
             literal.label
@@ -91,13 +92,20 @@ class SearchSpace:
         """Record the decisions ``network(choose, **options)`` asks for, allocating nothing.
 
         Raises:
-            UnsupportedSpaceError: One label has two candidate sets, or no candidate.
+            UnsupportedSpaceError: One label has two candidate sets, or no candidate; or nothing
+                was asked.
             CandidateError: A candidate's factory raised.
         """
         from nas_plugins.recording import record
 
+        recorded = record(network, options)
+        if not len(recorded):
+            raise UnsupportedSpaceError(
+                f"{getattr(network, '__name__', network)!r} asked for no choice; expected a class "
+                "or function whose first argument, choose, it asks: choose.layer(label, ...)"
+            )
         return cls(
-            record(network, options),
+            recorded,
             network=network,
             options=options,
             canonical=canonical,
@@ -162,6 +170,11 @@ class SearchSpace:
         """Label to decision; a decision comes after those it depends on."""
         return self._decisions
 
+    @cached_property
+    def num_assignments(self) -> int | float:
+        """Number of architectures were there no forbidden clauses: exact, or ``math.inf``."""
+        return count_assignments(self._decisions)
+
     @property
     def size(self) -> int | float:
         """Number of architectures: exact, or ``math.inf`` with a real-valued decision.
@@ -169,7 +182,7 @@ class SearchSpace:
         Raises:
             UnsupportedSpaceError: Forbidden clauses in a space too large to enumerate.
         """
-        total = count_assignments(self._decisions)
+        total = self.num_assignments
         if not self.config_space.forbidden_clauses or total == math.inf:
             return total
         if total > 1_000_000:
@@ -233,7 +246,7 @@ class SearchSpace:
                         f"{self.name!r}; expected {decision.describe()}"
                     )
                 seen[label] = decision.own(architecture[label])
-        if self._is_forbidden(seen):
+        if self.is_forbidden(seen):
             raise ArchitectureError(
                 f"architecture {dict(architecture)} is forbidden by a clause of space "
                 f"{self.name!r}: {self.config_space.forbidden_clauses}"
@@ -361,7 +374,7 @@ class SearchSpace:
         for label in architecture:
             for other in self._decisions[label].others(architecture[label]):
                 changed = self._complete({**architecture, label: other}, lambda d: d.default)
-                if not self._is_forbidden(changed):
+                if not self.is_forbidden(changed):
                     yield Architecture(changed)
 
     def enumerate(self, points: int | None = None) -> Iterator[Architecture]:
@@ -391,11 +404,17 @@ class SearchSpace:
                 yield from extend(position + 1, chosen)
                 return
             for choice in decision.all_choices(points):
-                yield from extend(position + 1, {**chosen, decision.label: choice})
+                longer = {**chosen, decision.label: choice}
+                if not self.is_forbidden(longer):
+                    yield from extend(position + 1, longer)
 
         for chosen in extend(0, {}):
-            if not self._is_forbidden(chosen):
-                yield Architecture(chosen)
+            yield Architecture(chosen)
+
+    def is_forbidden(self, chosen: Mapping[str, Choice]) -> bool:
+        """Whether a clause forbids these choices; of decisions that miss it says nothing."""
+        choices = dict(chosen)
+        return any(c.is_forbidden_value(choices) for c in self._clauses)
 
     def encode(self, architecture: Architecture) -> np.ndarray:
         """Vector of fixed length for a predictor, float64, shape ``(encoding_size,)``.
@@ -532,18 +551,26 @@ class SearchSpace:
         """The first proposal that no clause forbids."""
         for _ in range(attempts):
             chosen = propose()
-            if not self._is_forbidden(chosen):
+            if not self.is_forbidden(chosen):
                 return chosen
         return None
 
-    def _is_forbidden(self, chosen: Mapping[str, Choice]) -> bool:
-        if not self.config_space.forbidden_clauses:
-            return False
-        try:
-            Configuration(self.config_space, values=dict(chosen))
-        except ValueError:  # ForbiddenValueError; every other rule was checked here
-            return True
-        return False
+
+def require_space(space: object) -> SearchSpace:
+    """The same, if it is a space.
+
+    Raises:
+        UnsupportedSpaceError: It is something else, such as a network or a name; the message
+            says how to make a space of it.
+    """
+    if isinstance(space, SearchSpace):
+        return space
+    kind = f"the class {space.__name__}" if isinstance(space, type) else repr(space)
+    cure = {type: "SearchSpace.from_network(...)", str: "nas_plugins.spaces.load(...)"}
+    raise UnsupportedSpaceError(
+        f"expected a SearchSpace, got {kind}; "
+        f"make it one: {cure.get(type(space), 'SearchSpace.from_network(...)')}"
+    )
 
 
 def joined_canonical(

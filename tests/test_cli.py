@@ -6,6 +6,7 @@ import sqlite3
 import time
 import types
 
+import optuna
 import pytest
 
 from nas_plugins.cli import INTERRUPTED, _parser, main, named_values
@@ -68,6 +69,10 @@ def test_draw_writes_a_picture(tmp_path, capsys):
         (["search", "--strategy-option", "population_size=x"], "does not take options"),
         (["space", "--space-option", "num_cells=x"], "does not take options"),
         (["report", "--storage", "sqlite:///absent.db", "x.html"], "no database absent.db"),
+        (["report", "--storage", "mysql://nowhere/x", "x.html"], "cannot be opened"),
+        (["search", "--storage", "nonsense://x"], "cannot be opened"),
+        (["nni-config", "c", "--data", "nope"], "unknown data 'nope'"),
+        (["nni-config", "c", "--gpus", "-1"], "trial_gpus is -1; expected 0 or more"),
         (["nni-config", "c", "--ranked", "3"], "--ranked is for --supernet"),
         (["nni-config", "c", "--supernet-epochs", "3"], "--supernet-epochs is for --supernet"),
         (["nni-config", "c", "--assessor-option", "a=1"], "--assessor-option is for --assessor"),
@@ -132,7 +137,7 @@ def test_unknown_data_is_named(data, capsys, tmp_path):
     assert data in capsys.readouterr().err
 
 
-def test_a_study_whose_trials_all_failed_is_named(tmp_path, capsys, monkeypatch):
+def test_a_trial_that_crashed_is_not_counted(tmp_path, monkeypatch):
     import nas_plugins.cli.search as search
 
     def fails(*args, **kwargs):
@@ -140,9 +145,14 @@ def test_a_study_whose_trials_all_failed_is_named(tmp_path, capsys, monkeypatch)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(search, "train_child", fails)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        main(["search", "--trials", "1"])
-    assert main(["search", "--trials", "1"]) == 2
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            main(["search", "--trials", "1"])
+
+
+def test_a_study_without_a_best_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--trials", "1", "--limit", "parameters=1"]) == 2
     assert "was completed, so there is no best architecture" in capsys.readouterr().err
 
 
@@ -178,6 +188,11 @@ def test_search_finds_draws_exports_and_resumes(tmp_path, capsys, monkeypatch):
     from nas_plugins.export import load_exported
 
     assert not load_exported(best / "exported").training
+    storage = "sqlite:///runs/search/study.db"  # holds the baseline's study as well
+    assert main(["report", "--storage", storage, "page.html"]) == 0
+    other = ["report", "--storage", storage, "--space", "darts", "page.html"]
+    assert main(other) == 2
+    assert "none of the 2 trials of study 'regularized_evolution'" in capsys.readouterr().err
     short[2] = "3"
     assert main([*short, "--no-baseline"]) == 0
     assert "after 2 trials" in capsys.readouterr().out
@@ -278,3 +293,74 @@ def test_targets_and_limits_that_mean_nothing(arguments, words, tmp_path, capsys
     monkeypatch.chdir(tmp_path)
     assert main(["search", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, choose, in_channels=1, num_classes=10):
+        super().__init__()
+        act = choose.layer("act", {"relu": nn.ReLU, "tanh": nn.Tanh})
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), act, nn.Linear(8, num_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def test_a_network_in_a_file_is_searched_to_the_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_net.py").write_text(OWN)
+    (tmp_path / "own_data.py").write_text(
+        "from lightning_modules import DigitsDataModule as data\n"
+    )
+    short = ["search", "--space", "own_net.py:Net", "--data", "own_data.py:data", "--trials", "1",
+             "--epochs", "1", "--final-epochs", "1", "--no-baseline"]  # fmt: skip
+    assert main(short) == 0
+    assert "test accuracy after 1 epochs" in capsys.readouterr().out
+    (checkpoint,) = (tmp_path / "runs" / "search").glob("best-*/*/epochs_1.ckpt")
+    export = ["export", str(checkpoint), "out", "--space", "own_net.py:Net"]
+    assert main([*export, "--format", "state_dict"]) == 0
+    assert (tmp_path / "out" / "architecture.json").is_file()
+
+
+def test_two_processes_make_as_many_trials_as_were_asked_for(tmp_path, monkeypatch):
+    """Another one has finished the last while this one trained."""
+    import nas_plugins.cli.search as search
+
+    monkeypatch.chdir(tmp_path)
+    real, storage = search.train_child, "sqlite:///runs/search/study.db"
+    done = []
+
+    def train(space, architecture, *arguments, **options):
+        done.append(architecture)
+        if len(done) == 1:
+            study = optuna.load_study(study_name="random", storage=storage)
+            study.add_trial(study.trials[0]) if study.trials[0].state.is_finished() else None
+            for _ in range(2):
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        value=0.1, params=study.trials[0].params,
+                        distributions=study.trials[0].distributions,
+                        user_attrs=study.trials[0].user_attrs,
+                    )
+                )  # fmt: skip
+        return real(space, architecture, *arguments, **options)
+
+    monkeypatch.setattr(search, "train_child", train)
+    short = ["search", "--space", "chain", "--space-option", "channels=4", "--trials", "3",
+             "--epochs", "1", "--final-epochs", "1", "--data-fraction", "0.2",
+             "--strategy", "random", "--no-baseline"]  # fmt: skip
+    assert main(short) == 0
+    assert len(done) == 2  # one trial, and the final training
+
+
+def test_a_database_without_its_scheme_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.create_study(study_name="a", storage="sqlite:///s.db")
+    assert main(["report", "--storage", "s.db", "x.html"]) == 2
+    assert "expected its URL, sqlite:///s.db" in capsys.readouterr().err
+    optuna.create_study(study_name="b", storage="sqlite:///s.db")
+    assert main(["report", "--storage", "sqlite:///s.db", "x.html"]) == 2
+    assert "give --study, of ['a', 'b']" in capsys.readouterr().err

@@ -45,7 +45,9 @@ def draw_curves(
         label = labels[i]
         axis.set_title(label, fontsize=9)
         axis.set_ylim(0, 1)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlim(0.5, len(history) + 0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+        axis.tick_params(labelbottom=i + columns >= len(labels))
         for j, choice in enumerate(map(str, choices[label])):
             style = style_of(choice, names)
             curve = [epoch[label][j] for epoch in history if label in epoch]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 
 from nas_plugins.errors import MissingExtraError
 
@@ -23,7 +24,7 @@ __all__ = ["NNIReportCallback"]
 
 
 class NNIReportCallback(pl.Callback):
-    """Reports a metric as NNI's intermediate result after each validation.
+    """Reports a metric as NNI's intermediate result after each validation of a fit.
 
     NNI draws these curves and hands them to its assessors; one that says stop kills the
     trial's process, so there is nothing to raise here. Under DDP the first process reports.
@@ -44,7 +45,9 @@ class NNIReportCallback(pl.Callback):
         self.architecture = architecture
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
+            return
+        if not trainer.is_global_zero:
             return
         if self.monitor not in trainer.callback_metrics:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ EPOCHS_SAVED = "epochs_saved"
 
 
 class _PruningCallback(pl.Callback, ABC):
-    """Lets the first process report and decide after each validation epoch.
+    """Lets the first process report and decide after each epoch's last validation.
 
     Of a training that goes on from a checkpoint, the trial's user attribute ``epochs_saved`` says
     how many epochs were in it.
@@ -67,6 +68,8 @@ class _PruningCallback(pl.Callback, ABC):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
+            return
+        if not _is_the_epochs_last(trainer):  # Optuna keeps the first report of an epoch
             return
         for name in self._metrics:
             if name not in trainer.callback_metrics:
@@ -115,8 +118,16 @@ class _PruningCallback(pl.Callback, ABC):
             raise optuna.TrialPruned(str(exception).rpartition(name)[2].strip()) from exception
 
 
+def _is_the_epochs_last(trainer: pl.Trainer) -> bool:
+    """Whether no validation of this epoch follows, as more than one may be asked for."""
+    batches, every = trainer.num_training_batches, trainer.val_check_batch
+    if every is None or math.isinf(batches):
+        return True
+    return trainer.fit_loop.batch_idx + 1 + every > batches
+
+
 class OptunaPruningCallback(_PruningCallback):
-    """Reports a metric after each validation epoch, and ends the fit when Optuna prunes.
+    """Reports a metric after each epoch's last validation, and ends the fit when Optuna prunes.
 
     ``trainer.fit`` then raises ``optuna.TrialPruned``, in every process of a distributed fit,
     and nothing is left to call. The first process reports and decides, the others follow.

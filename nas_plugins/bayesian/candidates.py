@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 import numpy as np
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.counting import count_assignments
 from nas_plugins.errors import ArchitectureError
 from nas_plugins.space import SearchSpace
 
@@ -56,7 +55,7 @@ def climb(
                 found.append(architecture)
         return found
 
-    if count_assignments(space.decisions) <= _ENOUGH:
+    if space.num_assignments <= _ENOUGH:
         found = new(space.enumerate())
         return found, evaluate(found) if found else np.zeros(0)
     found = new(space.sample(rng) for _ in range(num_random))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ from nas_plugins.architecture import Architecture
 from nas_plugins.bayesian.acquisition import ACQUISITIONS, acquisition, best_place
 from nas_plugins.bayesian.candidates import climb
 from nas_plugins.bayesian.inputs import Inputs
-from nas_plugins.bayesian.surrogate import conditioned, fitted, kernel_of, process
+from nas_plugins.bayesian.surrogate import conditioned, fitted, kernel_of, process, tamed
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
 
@@ -40,7 +42,9 @@ class GaussianProcess(Strategy):
     with BoTorch's priors, where Snoek et al. integrate over them. Improvement is over the
     best *mean* at an observed architecture, because scores are noisy. Of proposals that are
     asked for at once each takes the next best candidate; what is pending is not integrated
-    over.
+    over. A failed evaluation counts as the worst score, else the best guess would stay beside
+    it, and so does a score more than 100 interquartile ranges below the lower quartile: one
+    training that diverged would leave no difference between the others.
 
     Args:
         space: Where architectures come from.
@@ -98,6 +102,7 @@ class GaussianProcess(Strategy):
         return Inputs(space)
 
     def _reset(self) -> None:
+        self._observed: list[Observation] = []
         self._scored: list[Observation] = []
         self._known: set[Hashable] = set()
         self._model: Model | None = None
@@ -105,9 +110,10 @@ class GaussianProcess(Strategy):
 
     def _observe(self, observation: Observation) -> None:
         self._known.add(self.space.canonical(observation.architecture))
+        self._observed.append(observation)
         if observation.score is not None:
             self._scored.append(observation)
-            self._model = None
+        self._model = None
 
     def _draw(self, number: int, attempt: int) -> Architecture:
         if not self.has_model:
@@ -150,7 +156,7 @@ class GaussianProcess(Strategy):
     def model(self) -> Model:
         """The process, conditioned on what was told; of scores in their own units."""
         if self._model is None:
-            self._model = self._learned("score", self._process, number_of)
+            self._model = self._learned("score", self._process, number_of, tamed)
         return self._model
 
     def _process(self, rows: Tensor, scores: Tensor) -> ExactGP:
@@ -162,25 +168,38 @@ class GaussianProcess(Strategy):
         name: str,
         make: Callable[[Tensor, Tensor], ExactGP],
         number: Callable[[Observation], float],
+        complete: Callable[[Tensor], Tensor] | None = None,
     ) -> ExactGP:
         """A process of some number of the observations.
 
         Its hyper-parameters are a function of the history alone, whenever they were fitted.
+
+        Args:
+            name: What the number is.
+            make: The process of rows and numbers.
+            number: Of an observation with a score.
+            complete: Of all numbers, those of failures being NaN; without it failures are left
+                out.
         """
         counted = self._counted()
-        since = max(0, len(counted) - self.num_initial) % self.refit_every
-        before = counted[: len(counted) - since]
+        if complete is None:
+            counted = [o for o in counted if o.score is not None]
+        scored = [i for i, o in enumerate(counted) if o.score is not None]
+        since = max(0, len(scored) - self.num_initial) % self.refit_every
+        before = counted[: scored[len(scored) - since - 1] + 1]
 
         def made_of(observations: list[Observation]) -> ExactGP:
             used = self._kept(observations)
-            values = torch.tensor([number(o) for o in used], dtype=torch.float64)
-            return make(self.inputs.rows(o.architecture for o in used), values)
+            numbers = [math.nan if o.score is None else number(o) for o in used]
+            values = torch.tensor(numbers, dtype=torch.float64)
+            rows = self.inputs.rows(o.architecture for o in used)
+            return make(rows, values if complete is None else complete(values))
 
-        key = counted[0].budget, len(before)
+        key = counted[0].budget, len(scored) - since
         if name not in self._fits or self._fits[name][0] != key:
             self._fits[name] = key, fitted(lambda: made_of(before))
         fit = self._fits[name][1]
-        return fit if not since else conditioned(lambda: made_of(counted), fit)
+        return fit if len(before) == len(counted) else conditioned(lambda: made_of(counted), fit)
 
     @property
     def has_model(self) -> bool:
@@ -201,25 +220,29 @@ class GaussianProcess(Strategy):
             return self.model.posterior(rows).mean.max()
 
     def _used(self) -> list[Observation]:
-        """What the process is conditioned on."""
-        return self._kept(self._counted())
+        """The scores that the process is conditioned on."""
+        return [o for o in self._kept(self._counted()) if o.score is not None]
 
     def _counted(self) -> list[Observation]:
-        """Observations at the largest budget that has enough of them."""
-        groups: dict[float, list[Observation]] = {}
-        for observation in self._scored:
-            budget = np.inf if observation.budget is None else observation.budget
-            groups.setdefault(budget, []).append(observation)
-        enough = [b for b, of in groups.items() if len(of) >= self.num_initial]
-        return groups[max(enough or groups, key=lambda b: len(groups[b]) if not enough else b)]
+        """Observations at the largest budget that has enough scores."""
+        budgets = Counter(_budget_of(observation) for observation in self._scored)
+        enough = [budget for budget, number in budgets.items() if number >= self.num_initial]
+        chosen = max(enough) if enough else max(budgets, key=lambda budget: budgets[budget])
+        return [o for o in self._observed if _budget_of(o) == chosen]
 
     def _kept(self, observations: list[Observation]) -> list[Observation]:
         """The latest and the best, where there are too many."""
         if len(observations) <= self.max_observations:
             return observations
         half = self.max_observations // 2
-        older = sorted(observations[:-half], key=lambda o: -number_of(o))
+        older = sorted(
+            observations[:-half], key=lambda o: math.inf if o.score is None else -number_of(o)
+        )
         return older[: self.max_observations - half] + observations[-half:]
+
+
+def _budget_of(observation: Observation) -> float:
+    return math.inf if observation.budget is None else observation.budget
 
 
 def number_of(observation: Observation) -> float:

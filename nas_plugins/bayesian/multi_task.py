@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.bayesian.gaussian_process import GaussianProcess
-from nas_plugins.bayesian.surrogate import kernel_of
+from nas_plugins.bayesian.surrogate import kernel_of, tamed
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.space import SearchSpace
 
@@ -102,7 +102,7 @@ class MultiTask(GaussianProcess):
         parts = [(rows, scores)]
         for task in self._tasks:
             used = task[: self.max_observations]
-            values = torch.tensor([score for _, score in used], dtype=torch.float64)
+            values = tamed(torch.tensor([score for _, score in used], dtype=torch.float64))
             parts.append((self.inputs.rows(a for a, _ in used), values))
         x = torch.cat([_with_task(of, number) for number, (of, _) in enumerate(parts)])
         # Each task has its own scale; the model speaks in that of the study.

@@ -20,7 +20,7 @@ class ProportionalImprovement(GaussianProcess):
     batch is drawn from the model at once, so that it is spread over what is promising and
     not gathered at the maximum. It is used below a host's brackets: HpBandSter's with
     ``optimizer="architecture"``, or Optuna's ``HyperbandPruner``, where the model learns from
-    the trials that were not pruned.
+    the trials that were not pruned, and takes the others for the worst.
 
     Deviations: the continuous density is taken at ``num_candidates`` draws from the space's
     prior, whose expected improvements are normalised to sum to one. Scores of several budgets

@@ -18,7 +18,7 @@ from gpytorch.models import ExactGP
 from gpytorch.priors import LogNormalPrior
 from torch import Tensor
 
-__all__ = ["conditioned", "fitted", "kernel_of", "process"]
+__all__ = ["conditioned", "fitted", "kernel_of", "process", "tamed"]
 
 _MAX_STEPS = 50
 """Of L-BFGS: the marginal likelihood has long flat valleys, whose ends are worth little."""
@@ -34,6 +34,23 @@ def process(x: Tensor, y: Tensor, kernel: Kernel) -> SingleTaskGP:
     """
     scaled = ScaleKernel(kernel).to(x)
     return SingleTaskGP(x, y[:, None], covar_module=scaled, outcome_transform=Standardize(m=1))
+
+
+_FAR = 100.0
+"""Interquartile ranges below the lower quartile at which a score counts as a failure."""
+
+
+def tamed(scores: Tensor) -> Tensor:
+    """Scores, those of failures (NaN) and of what diverged being the worst of the others.
+
+    Args:
+        scores: Shape ``(observations,)``, higher is better, at least one of them known.
+    """
+    known = scores[~scores.isnan()]
+    low, high = known.quantile(torch.tensor([0.25, 0.75]).to(known))
+    if high > low:
+        known = known[known >= low - _FAR * (high - low)]
+    return torch.where(scores >= known.min(), scores, known.min())
 
 
 M = TypeVar("M", bound=ExactGP)

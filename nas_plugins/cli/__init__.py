@@ -20,6 +20,9 @@ __all__ = ["main"]
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+BASELINE = "random_baseline"
+"""Name of the study that ``search`` compares its own with."""
+
 SETTINGS = "nas_plugins:settings"
 """User attribute in which ``search`` notes what a study was made with."""
 
@@ -98,7 +101,8 @@ def _add_search(commands: Commands) -> None:
         "is continued",
     )
     parser.add_argument(
-        "--storage", help="Optuna storage URL; default: an SQLite file in --directory"
+        "--storage",
+        help="Optuna storage URL, or the file of a journal; default: an SQLite file in --directory",
     )
     parser.add_argument(
         "--threads",
@@ -156,6 +160,7 @@ def _add_export(commands: Commands) -> None:
         "write an architecture and its trained weights as an ordinary network",
         "nas_plugins.cli.commands",
     )
+    _add_space_options(parser, default=None)
     parser.add_argument("checkpoint", type=Path, help="Lightning checkpoint of the trained child")
     parser.add_argument("directory", type=Path, help="where the files are written")
     parser.add_argument(

@@ -60,7 +60,8 @@ def export(options: argparse.Namespace) -> None:
     """Write a trained child as an ordinary network."""
     from lightning_modules import ChildClassifier
 
-    child = ChildClassifier.load_from_checkpoint(options.checkpoint, map_location="cpu")
+    given = {} if options.space is None else {"network": space_of(options)}
+    child = ChildClassifier.load_from_checkpoint(options.checkpoint, map_location="cpu", **given)
     formats = {"formats": options.formats} if options.formats else {}
     for path in child.export(options.directory, **formats):
         print(path)

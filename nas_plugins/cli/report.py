@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from nas_plugins import Architecture, SearchSpace
-from nas_plugins.cli import SETTINGS, OptionError, named_values
+from nas_plugins.cli import BASELINE, SETTINGS, OptionError, named_values
+from nas_plugins.cli.storage import opened
 from nas_plugins.optuna.report import write_study_report
 from nas_plugins.spaces import load
 
@@ -42,24 +41,29 @@ def report(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> optuna.Study:
-    storage: str | BaseStorage = options.storage
     scheme, _, path = options.storage.partition("sqlite:///")
     if not scheme and not Path(path.partition("?")[0]).is_file():  # SQLite would make it
         raise OptionError(f"no database {path}; expected the file of an earlier study")
-    if "://" not in options.storage:
-        if not Path(options.storage).is_file():
-            raise OptionError(
-                f"no journal {options.storage}; expected a file of Optuna's journal, or a URL "
-                "such as sqlite:///study.db"
-            )
-        storage = JournalStorage(JournalFileBackend(options.storage))
-    try:
-        return optuna.load_study(study_name=options.study, storage=storage)
-    except KeyError:
-        known = sorted(optuna.get_all_study_names(storage))
+    if "://" not in options.storage and not Path(options.storage).is_file():
         raise OptionError(
-            f"no study {options.study!r} in {options.storage}; there are {known}"
-        ) from None
+            f"no journal {options.storage}; expected a file of Optuna's journal, or a URL "
+            "such as sqlite:///study.db"
+        )
+    if "://" not in options.storage and Path(options.storage).read_bytes()[:6] == b"SQLite":
+        raise OptionError(
+            f"{options.storage} is a database; expected its URL, sqlite:///{options.storage}"
+        )
+    storage = opened(options.storage)
+    known = sorted(optuna.get_all_study_names(storage))
+    name = options.study
+    if name is None:  # what was searched, not what it is compared with
+        names = [n for n in known if n != BASELINE] or known
+        if len(names) > 1:
+            raise OptionError(f"{options.storage} holds several studies; give --study, of {known}")
+        name = names[0] if names else None
+    if name not in known:
+        raise OptionError(f"no study {name!r} in {options.storage}; there are {known}")
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _space_of(options: argparse.Namespace, study: optuna.Study) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.artifacts import FileSystemArtifactStore
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,7 +20,8 @@ from lightning_modules import ChildClassifier, ChildResult, train_child
 from lightning_modules.catalogue import data_module
 from lightning_modules.training import child_cost
 from nas_plugins import Architecture, Budget, SearchSpace
-from nas_plugins.cli import INTERRUPTED, SETTINGS, OptionError, named_values
+from nas_plugins.cli import BASELINE, INTERRUPTED, SETTINGS, OptionError, named_values
+from nas_plugins.cli.storage import opened
 from nas_plugins.drawing import draw
 from nas_plugins.estimators.objectives import InfeasibleError
 from nas_plugins.estimators.worth import Worth
@@ -58,7 +60,7 @@ class _Job:
         made = Deduplicated(create(strategy, self.space, seed=self.seed, **options))
         study = optuna.create_study(
             study_name=name,
-            storage=self.storage,
+            storage=opened(self.storage),
             direction="maximize",
             sampler=ArchitectureSampler(made, self.space),
             load_if_exists=True,
@@ -92,6 +94,13 @@ class _Job:
         return self.directory / "artifacts"
 
     def evaluate(self, trial: optuna.Trial) -> float:
+        try:
+            return self._evaluate(trial)
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            # Optuna would note an interrupt as a failure; this leaves the trial to be asked again.
+            raise SystemExit(INTERRUPTED) from None
+
+    def _evaluate(self, trial: optuna.Trial) -> float:
         architecture = suggest(trial, self.space)
         upload_drawing(
             trial, self.space, architecture, FileSystemArtifactStore(str(self.artifacts))
@@ -102,11 +111,7 @@ class _Job:
             raise optuna.TrialPruned(str(error)) from error  # told to the strategy as failed
         for name, cost in costs.items():
             trial.set_user_attr(name, cost)
-        try:
-            return self.worth.reward(self.train(architecture, self.budget).score, costs)
-        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-            # Optuna would note an interrupt as a failure; this leaves the trial to be asked again.
-            raise SystemExit(INTERRUPTED) from None
+        return self.worth.reward(self.train(architecture, self.budget).score, costs)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -145,7 +150,7 @@ def search(options: argparse.Namespace) -> None:
     _run(job, study, options.trials, options.strategy)
     best = _show(job, study)
     if options.baseline:
-        baseline = job.study("random_baseline", "random", {})
+        baseline = job.study(BASELINE, "random", {})
         _run(job, baseline, options.trials, "random search")
         _compare(job, options.strategy, study, baseline)
     _finish(job, best, options.final_epochs)
@@ -156,8 +161,9 @@ def search(options: argparse.Namespace) -> None:
 
 
 def _run(job: _Job, study: optuna.Study, trials: int, name: str) -> None:
-    """Train until the study has ``trials`` finished trials, showing progress."""
-    done = sum(trial.state.is_finished() for trial in study.trials)
+    """Train until the study has ``trials`` trials that did not fail, showing progress."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    done = len(study.get_trials(deepcopy=False, states=states))
     if done:
         job.console.print(f"continuing the study {study.study_name!r} after {done} trials")
     columns = (
@@ -173,7 +179,9 @@ def _run(job: _Job, study: optuna.Study, trials: int, name: str) -> None:
         def advance(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             progress.update(task, advance=1, best=_best_score(study))
 
-        study.optimize(job.evaluate, n_trials=max(0, trials - done), callbacks=[advance])
+        # Another process may work on the same study.
+        enough = optuna.study.MaxTrialsCallback(trials, states=states)
+        study.optimize(job.evaluate, n_trials=max(0, trials - done), callbacks=[advance, enough])
 
 
 def _best_score(study: optuna.Study) -> str:
@@ -253,7 +261,9 @@ def _finish(job: _Job, architecture: Architecture, epochs: int) -> None:
         result = job.train(architecture, Budget(epochs=epochs), directory=folder, test=True)
     drawing = folder / "architecture.svg"
     draw(job.space, architecture, drawing)
-    child = ChildClassifier.load_from_checkpoint(result.checkpoint, map_location="cpu")
+    child = ChildClassifier.load_from_checkpoint(
+        result.checkpoint, map_location="cpu", network=job.space
+    )
     exported = child.export(folder / "exported")
     job.console.print(f"test accuracy after {epochs} epochs: {result.metrics['test_acc']:.2%}")
     job.console.print(f"architecture  {exported[0]}", soft_wrap=True)

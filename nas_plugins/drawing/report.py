@@ -140,10 +140,10 @@ def _drawn(results: Sequence[Result], objectives: Sequence[Objective]) -> list[R
     if not scored:
         return []
     signs = [1.0 if objective.maximize else -1.0 for objective in objectives]
-    gains = np.array([result.scores for result in scored]) * signs  # (trials, objectives)
+    gains = np.array([result.scores for result in scored], float) * signs  # (trials, objectives)
     order = dict.fromkeys(np.flatnonzero(pareto_front(gains)))
     for name in _cost_names(results):
-        cost = np.array([r.costs[name] if _has(r, name) else math.nan for r in scored])
+        cost = np.array([r.costs[name] if _has(r, name) else math.nan for r in scored], float)
         known = np.flatnonzero(np.isfinite(cost))
         front = pareto_front(np.column_stack([gains, -cost])[known])
         order.update(dict.fromkeys(known[front]))

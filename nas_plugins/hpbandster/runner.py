@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -25,7 +26,7 @@ from nas_plugins.errors import NasPluginsError, UnsupportedSpaceError
 from nas_plugins.estimators.worth import Worth
 from nas_plugins.hpbandster.compat import LOOPBACK, MendedMaster, mended
 from nas_plugins.hpbandster.worker import ArchitectureWorker, Evaluate, epochs
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, require_space
 
 __all__ = ["OPTIMIZERS", "WorkerDiedError", "run"]
 
@@ -102,15 +103,22 @@ def run(
         WorkerDiedError: No worker is left to wait for.
         FileExistsError: The directory holds the results of another run.
         UnsupportedSpaceError: Space or evaluation cannot be sent to a worker process.
+        DataError: The data are no ImageDataModule.
+        TypeError: ``training`` has what no training takes.
     """
     optimizer_class = _optimizer_class(optimizer)
-    if num_workers < 1:
-        raise ValueError(f"num_workers is {num_workers}; expected at least 1")
+    require_space(space)
+    for name, number in (("num_workers", num_workers), ("num_iterations", num_iterations)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}; expected at least 1")
+    if evaluate is None:
+        _check_training(data, training or {})
     with ExitStack() as stack:
         temporary = directory is None
         if directory is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory())
         logger = json_result_logger(os.fspath(directory))
+        stack.callback(_remove_empty, Path(directory))
         run_id = uuid.uuid4().hex
         # No working_directory here: with one, the address would be left there as a pickle.
         server = NameServer(run_id=run_id, host=host, port=0)
@@ -148,6 +156,28 @@ def run(
         if temporary:
             _forget_checkpoints(result, Path(directory).resolve())
         return result
+
+
+def _check_training(data: Any, training: Mapping[str, Any]) -> None:
+    """Refuse at once what every worker would fail by."""
+    from lightning_modules import ChildClassifier, train_child
+    from lightning_modules.training import require_own
+
+    if data is not None:
+        require_own(data, {}, "run", {})
+    known = {*inspect.signature(train_child).parameters}
+    known |= {*inspect.signature(ChildClassifier).parameters}
+    unknown = sorted(training.keys() - known)
+    if unknown:
+        raise TypeError(f"training has {unknown[0]!r}; expected options of train_child")
+
+
+def _remove_empty(directory: Path) -> None:
+    """Results in which nothing is would keep a call with mended arguments from its directory."""
+    for name in ("configs.json", "results.json"):
+        path = directory / name
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()
 
 
 def _forget_checkpoints(result: Result, directory: Path) -> None:

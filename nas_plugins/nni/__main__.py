@@ -38,13 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.file.write_text(json.dumps(scored, indent=2) + "\n", encoding="utf-8")
         print(f"{len(scored)} results in {options.file}")
         return 0
+    if not rows:
+        log = records.experiment_directory(options.experiment) / "log" / "dispatcher.log"
+        print(f"no trial yet; what the tuner says is in {log}", file=sys.stderr)
     sign = 1.0 if minimizes else -1.0
     rows.sort(key=lambda row: (row["score"] is None, row["partial"], sign * (row["score"] or 0.0)))
     for row in rows:
         score = "-" if row["score"] is None else f"{row['score']:.4f}"
         found = row["error"] or json.dumps(row["architecture"] or row["parameter"])
+        if row["status"] == "FAILED" and not row["error"]:
+            found = _last_words(records.experiment_directory(options.experiment), row["trial"])
         print(f"{row['trial']}  {row['status']:<10} {score:>8}  {found}")
     return 0
+
+
+def _last_words(directory: Path, trial: str) -> str:
+    """Why a trial failed that did not report it, as far as its standard error tells."""
+    for path in directory.glob(f"environments/*/trials/{trial}/trial.stderr"):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = [line for line in lines if line.strip()]
+        return f"{said[-1]} ({path})" if said else str(path)
+    return "without a word"
 
 
 def _whole(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from nas_plugins.errors import UnsupportedSpaceError
 from nas_plugins.estimators.worth import Worth
 from nas_plugins.nni.compat import write_loopback
 from nas_plugins.nni.search_space import to_nni
+from nas_plugins.registry import absolute
 from nas_plugins.space import SearchSpace
 
 __all__ = ["SupernetFirst", "write_config"]
@@ -117,8 +118,9 @@ def write_config(
         targets: Name of a cost to the target of MnasNet's reward, which is then the score.
         limits: Name of a cost to the most it may be; what costs more is a failed trial.
         latency_table: File that ``nas-plugins latency`` wrote; adds the cost ``latency_ms``.
-        trial_command: Instead of :mod:`nas_plugins.nni.trial`; it is handed neither data nor
-            targets, limits and latency table.
+        trial_command: Instead of :mod:`nas_plugins.nni.trial`, run in ``directory``; it is handed
+            neither data nor targets, limits and latency table, nor how a supernet is trained.
+            ``epochs`` are then the assessor's horizon alone.
         history: An export of another experiment to start from.
         working_directory: Where NNI keeps the experiment (its default: ~/nni-experiments).
         python: Interpreter of the trials.
@@ -156,7 +158,11 @@ def write_config(
             targets=targets,
             limits=limits,
             latency_table=latency_table,
+            supernet=supernet is not None
+            and supernet != SupernetFirst(supernet.mutator, num_ranked=supernet.num_ranked),
         )
+    if trial_gpus < 0:
+        raise ValueError(f"trial_gpus is {trial_gpus}; expected 0 or more")
     reference = _reference(space)
     if isinstance(space, str):
         from nas_plugins.spaces import load
@@ -168,7 +174,12 @@ def write_config(
         _check_supernet(supernet, space)
         method = f"a supernet of {supernet.mutator}"
         num_ranked = max_trials if supernet.num_ranked is None else supernet.num_ranked
+    if history is not None and not Path(history).is_file():
+        raise FileNotFoundError(f"no history {history}; expected a file of 'nni export'")
     if trial_command is None:
+        from lightning_modules.catalogue import check_data
+
+        check_data(data)
         parts = _trial_parts(reference, space_options, epochs, data, data_directory)
         parts += ["--seed", str(seed)]
         parts += _worth_parts(targets or {}, limits or {}, latency_table)
@@ -270,12 +281,7 @@ def _check_supernet(first: SupernetFirst, space: SearchSpace) -> None:
 
 def _reference(space: str | SearchSpace) -> str | None:
     """The space's name as a trial can use it, which starts in another directory."""
-    if not isinstance(space, str):
-        return None
-    source, separator, attribute = space.rpartition(":")
-    if separator and source.endswith(".py"):
-        return f"{Path(source).resolve()}:{attribute}"
-    return space
+    return absolute(space) if isinstance(space, str) else None
 
 
 def _trial_parts(
@@ -295,7 +301,7 @@ def _trial_parts(
         parts += ["--space-options", json.dumps(dict(space_options))]
     parts += ["--epochs", str(epochs)]
     if data != "digits":
-        parts += ["--data", data]
+        parts += ["--data", absolute(data)]
     if data_directory is not None:
         parts += ["--data-dir", str(Path(data_directory).resolve())]
     return parts

@@ -48,6 +48,8 @@ class Trial:
         value: Its final metric as reported, ``None`` if it reported none. Of a trial that an
             assessor or a user stopped, its last intermediate metric.
         reported: When, in milliseconds since 1970.
+        submitted: When NNI had it.
+        ended: When its status last changed.
         partial: Whether the value is such an intermediate metric.
     """
 
@@ -59,6 +61,8 @@ class Trial:
     value: Any = None
     reported: int | None = None
     partial: bool = False
+    submitted: int = 0
+    ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,12 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
     repeated: set[str] = set()
     packed: dict[str, dict[str, Any]] = {}
     rows = connection.execute(
-        "select trialJobId, event, data from TrialJobEvent where trialJobId != '' order by rowid"
+        "select trialJobId, event, data, timestamp from TrialJobEvent "
+        "where trialJobId != '' order by rowid"
     )
-    for trial_id, event, data in rows:
+    span: dict[str, tuple[int, int]] = {}
+    for trial_id, event, data, timestamp in rows:
+        span[trial_id] = (span.get(trial_id, (timestamp,))[0], timestamp)
         statuses[trial_id] = "USER_CANCELED" if event == "USER_TO_CANCEL" else event
         if event == "ADD_RESUMED":
             repeated.add(trial_id)
@@ -161,6 +168,7 @@ def _trials(connection: sqlite3.Connection) -> Iterator[Trial]:
             value,
             reported,
             partial,
+            *span[trial_id],
         )
 
 

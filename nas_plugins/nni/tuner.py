@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class ArchitectureTuner(Tuner):
         options: Of the strategy.
 
     Raises:
-        StrategyNameError: Unknown strategy or option; the message lists the known ones.
+        StrategyNameError: Unknown strategy or option; the message lists the known ones. Of the
+            Bayesian ones an option is looked at when the search space comes.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class ArchitectureTuner(Tuner):
         super().__init__()
         if optimize_mode not in ("maximize", "minimize"):
             raise ValueError(f"optimize_mode is {optimize_mode!r}; expected maximize or minimize")
-        strategies.check(strategy, options)
+        if strategy not in strategies.BAYESIAN:  # they import torch, and NNI waits ten seconds
+            strategies.check(strategy, options)
         self._name, self._seed, self._options = strategy, seed, options
         self._space_source, self._space_options = space, dict(space_options or {})
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
@@ -113,7 +116,9 @@ class ArchitectureTuner(Tuner):
         """
         self._give_up_silent()
         strategy = self._ready()
-        architecture = strategy.ask(self._num_proposed, pending=sum(self._pending.values()))
+        silent = max(0, self._num_ended - self._num_results)
+        running = max(0, sum(self._pending.values()) - silent)
+        architecture = strategy.ask(self._num_proposed, pending=running)
         if isinstance(strategy, GridSearch) and architecture in self._proposed:
             raise NoMoreTrialError(f"the grid's {len(self._proposed)} architectures are proposed")
         self._propose(architecture)
@@ -246,24 +251,38 @@ class ArchitectureTuner(Tuner):
         if dispatcher_env_vars.NNI_INCLUDE_INTERMEDIATE_RESULTS != "true":
             # NNI then never told what the stopped trials had reached, so they ended silently.
             trials = [replace(t, reported=None) if t.partial else t for t in trials]
-        for trial in trials:
-            if trial.proposed:
-                self._propose(self._architecture(trial.parameters, None))
-        events: list[records.Trial | records.Imported] = [*imports]
-        events += [t for t in trials if t.reported is not None]
-        for event in sorted(events, key=lambda e: e.reported or 0):
-            if isinstance(event, records.Imported):
-                self._import(event.entries)
-            elif event.repeated:
-                self._receive_repeated(event.trial_id, event.parameters, event.value)
-            else:
-                self._receive(event.trial_id, event.parameters, event.value)
         unfinished = [t for t in trials if t.status in UNFINISHED]  # NNI runs these again
         self._recovered = {t.trial_id: t.parameters for t in unfinished}
-        silent = [t for t in trials if t.reported is None and t not in unfinished]
-        self._num_ended, self._num_results = len(silent), 0
+        # What happened again, in its order; of one moment results first and proposals last.
+        moments: list[tuple[int, int, Callable[[], None]]] = [
+            (imported.reported, 0, partial(self._import, imported.entries)) for imported in imports
+        ]
+        for trial in trials:
+            if trial.proposed:
+                moments.append((trial.submitted, 2, partial(self._propose_again, trial)))
+            if trial.reported is not None:
+                moments.append((trial.reported, 0, partial(self._receive_again, trial)))
+            elif trial not in unfinished:
+                moments.append((trial.ended, 1, self._end_silently))
+        for _, _, again in sorted(moments, key=lambda moment: moment[:2]):
+            again()
         self._skips_import = True
         _logger.info("Resumed with %d results of %d trials", len(self._history), len(trials))
+
+    def _propose_again(self, trial: records.Trial) -> None:
+        self._give_up_silent()
+        self._propose(self._architecture(trial.parameters, None))
+
+    def _receive_again(self, trial: records.Trial) -> None:
+        if trial.repeated:
+            self._receive_repeated(trial.trial_id, trial.parameters, trial.value)
+        else:
+            before = self._num_results
+            self._receive(trial.trial_id, trial.parameters, trial.value)
+            self._num_ended += self._num_results - before
+
+    def _end_silently(self) -> None:
+        self._num_ended += 1
 
     def _read(self, directory: Path) -> tuple[list[records.Trial], list[records.Imported]]:
         """The trials and imports that the strategy has to know of."""
@@ -272,7 +291,13 @@ class ArchitectureTuner(Tuner):
     def _restart(self, space: SearchSpace) -> None:
         """Make the strategy, and tell it again what it was told that belongs to the space."""
         self._strategy = strategies.create(self._name, space, seed=self._seed, **self._options)
-        self._history = [o for o in self._history if o.architecture in space]
+        self._history = [
+            replace(o, architecture=recalled)
+            for o in self._history
+            if (recalled := _recalled(space, o.architecture)) is not None
+        ]
+        pending = {_recalled(space, a): count for a, count in self._pending.items()}
+        self._pending = Counter({a: count for a, count in pending.items() if a is not None})
         self._strategy.replay(self._history)
 
     def _ready(self) -> Strategy:
@@ -295,3 +320,11 @@ class ArchitectureTuner(Tuner):
                 "with: nas-plugins nni-config"
             )
         return space
+
+
+def _recalled(space: SearchSpace, architecture: Architecture) -> Architecture | None:
+    """An architecture of another space as one of this, where it is one."""
+    try:
+        return space.recall(architecture)
+    except ArchitectureError:
+        return None

@@ -27,11 +27,14 @@ from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.decision import Decision
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, require_space
 
 __all__ = ["architecture_of", "distributions", "is_expressible", "space_of", "suggest"]
 
 _MAX_STEPS = 1000
+
+_OWN = {"nas_plugins:number", "nas_plugins:grown_from"}
+"""System attributes of trials that a sampler of this package proposed, or that were taken over."""
 
 
 def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
@@ -53,7 +56,7 @@ def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
             Optuna allows no change. :func:`nas_plugins.optuna.grown_study` is the cure.
     """
     chosen: dict[str, Choice] = {}
-    for label, decision in space.decisions.items():
+    for label, decision in require_space(space).decisions.items():
         if decision.is_active(chosen):
             chosen[label] = (
                 _carried(trial, decision) if decision.is_open else _suggest(trial, decision)
@@ -70,12 +73,17 @@ def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
 def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architecture:
     """The architecture a trial holds in its parameters; others than the space's are ignored.
 
-    Of a completed trial, decisions that the space has gained since take their default.
+    Of a completed trial that this package sampled, or that has no other parameters, decisions
+    that the space has gained since take their default.
 
     Raises:
         ArchitectureError: The parameters are not those of an architecture of this space.
     """
-    choices = {name: value for name, value in trial.params.items() if name in space.decisions}
+    choices = {
+        name: _on_the_grid(space.decisions[name], value)
+        for name, value in trial.params.items()
+        if name in space.decisions
+    }
     for label, decision in space.decisions.items():
         if decision.is_open and label in trial.user_attrs:
             choices[label] = trial.user_attrs[label]
@@ -89,6 +97,8 @@ def architecture_of(trial: FrozenTrial | Trial, space: SearchSpace) -> Architect
     except ArchitectureError:
         # A trial that stopped half way lacks choices that nobody took.
         if not (isinstance(trial, FrozenTrial) and trial.state is TrialState.COMPLETE):
+            raise
+        if not (_OWN & trial.system_attrs.keys() or trial.params.keys() <= space.decisions.keys()):
             raise
         return space.complete(choices)
 
@@ -135,6 +145,14 @@ def is_expressible(distribution: BaseDistribution) -> bool:
     return _step_of(distribution) is None or _num_steps(distribution) <= _MAX_STEPS
 
 
+def _on_the_grid(decision: Decision, value: Choice) -> Choice:
+    """The choice that a number stands for which differs from it by rounding."""
+    if not decision.ordered or not isinstance(value, float) or decision.allows(value):
+        return value
+    near = [c for c in decision.choices or () if isinstance(c, float) and math.isclose(c, value)]
+    return near[0] if near else value
+
+
 def _carried(trial: BaseTrial, decision: Decision) -> Choice:
     """An open choice, which no distribution describes: a user attribute that the sampler set."""
     if decision.label not in trial.user_attrs:
@@ -153,9 +171,10 @@ def _suggest(trial: BaseTrial, decision: Decision) -> Choice:
             if "does not support dynamic value space" not in str(error):
                 raise
             raise UnsupportedSpaceError(
-                f"earlier trials of the study had other choices at {decision.label!r} than "
-                f"{list(decision.choices)}, and Optuna lets them not be changed in one study; "
-                "go on in grown_study(study, space, study_name=...), which holds those trials"
+                f"the study, by an earlier trial or its sampler, has other choices at "
+                f"{decision.label!r} than {list(decision.choices)}, and Optuna lets them not be "
+                "changed. Make the sampler for this space; where trials have them, go on in "
+                "grown_study(study, space, study_name=...), which holds those trials"
             ) from error
     if decision.integer:
         low, high = int(decision.low), int(decision.high)
@@ -184,7 +203,7 @@ def _hyperparameter(name: str, distribution: BaseDistribution) -> Hyperparameter
     if distribution.single():
         return Constant(name, low)
     if step is not None:
-        values = [low + k * step for k in range(_num_steps(distribution))]
+        values = [min(low + k * step, high) for k in range(_num_steps(distribution))]
         return OrdinalHyperparameter(name, values)
     kind = (
         UniformIntegerHyperparameter

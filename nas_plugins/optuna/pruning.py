@@ -78,9 +78,9 @@ class MultiObjectivePruner:
         if rung is None:
             return False
         # A trial that is retried carries what the failed one wrote; the number tells them apart.
-        trials = trial.study.get_trials(deepcopy=False)
-        if _at_rung(trials[trial.number], rung) is not None:
+        if _at_rung(trial.storage.get_trial(trial._trial_id), rung) is not None:
             return False
+        trials = trial.study.get_trials(deepcopy=False)
         signs = [1 if d is StudyDirection.MAXIMIZE else -1 for d in directions]
         point = [sign * value for sign, value in zip(signs, reported, strict=True)]
         if not all(map(math.isfinite, point)):

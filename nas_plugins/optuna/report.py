@@ -16,7 +16,10 @@ from nas_plugins.errors import ArchitectureError
 from nas_plugins.optuna.parameters import architecture_of
 from nas_plugins.space import SearchSpace
 
-__all__ = ["results_of", "write_study_report"]
+__all__ = ["KNOWN_COSTS", "results_of", "write_study_report"]
+
+KNOWN_COSTS = ("parameters", "multiply_adds", "bits", "latency_ms")
+"""User attributes that are costs wherever this package, or a user, sets them."""
 
 
 def write_study_report(
@@ -26,6 +29,7 @@ def write_study_report(
     *,
     objectives: Sequence[str] | None = None,
     cost: Callable[[Architecture], Mapping[str, float]] | None = None,
+    costs: Sequence[str] = KNOWN_COSTS,
     **options: Any,
 ) -> Path:
     """Write the page of a study.
@@ -36,21 +40,36 @@ def write_study_report(
         path: Of the page.
         objectives: Their names, with units; default: the study's metric names.
         cost: What an architecture costs, as for :func:`results_of`.
+        costs: User attributes of trials that are costs, as for :func:`results_of`.
         options: ``title``, ``num_drawn`` and ``space_arguments`` of
             :func:`nas_plugins.drawing.write_report`.
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: Another number of objectives than the study has.
+        ArchitectureError: The study has trials, and none is of the space.
     """
     names = objectives or study.metric_names or _numbered(len(study.directions))
+    if len(names) != len(study.directions):
+        raise ValueError(
+            f"objectives are {list(names)}; expected {len(study.directions)}, as many as study "
+            f"{study.study_name!r} has"
+        )
     named = [
         Objective(name, direction is StudyDirection.MAXIMIZE)
         for name, direction in zip(names, study.directions, strict=True)
     ]
     options.setdefault("title", study.study_name)
-    return write_report(
-        space, results_of(study, space, cost=cost), path, objectives=named, **options
-    )
+    results = results_of(study, space, cost=cost, costs=costs)
+    finished = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    if finished and not results:
+        raise ArchitectureError(
+            f"none of the {finished} trials of study {study.study_name!r} is of space "
+            f"{space.name!r}; give the space that it searched"
+        )
+    return write_report(space, results, path, objectives=named, **options)
 
 
 def results_of(
@@ -58,16 +77,16 @@ def results_of(
     space: SearchSpace,
     *,
     cost: Callable[[Architecture], Mapping[str, float]] | None = None,
+    costs: Sequence[str] = KNOWN_COSTS,
 ) -> list[Result]:
     """The finished trials of a study that hold an architecture of the space.
-
-    Numbers among a trial's user attributes are its costs.
 
     Args:
         study: Any study.
         space: Where the architectures are from.
         cost: Further costs of an architecture, such as
             ``lambda a: cost_of(space, a, (3, 32, 32)).to_dict()``.
+        costs: Names of the trials' user attributes, numbers, that are costs: lower is better.
     """
     results = []
     counted: dict[Architecture, Mapping[str, float]] = {}
@@ -80,18 +99,18 @@ def results_of(
             continue
         if cost is not None and architecture not in counted:
             counted[architecture] = cost(architecture)
-        costs = {**_numbers(trial), **counted.get(architecture, {})}
+        spent = {**_numbers(trial, costs), **counted.get(architecture, {})}
         is_complete = trial.state is TrialState.COMPLETE
         scores = tuple(trial.values) if is_complete else None
-        results.append(Result(trial.number, architecture, scores, costs, _note(trial)))
+        results.append(Result(trial.number, architecture, scores, spent, _note(trial)))
     return results
 
 
-def _numbers(trial: FrozenTrial) -> dict[str, float]:
+def _numbers(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
     return {
         name: value
         for name, value in sorted(trial.user_attrs.items())  # databases keep no order
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name in names and isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 
 

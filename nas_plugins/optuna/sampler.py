@@ -26,7 +26,7 @@ from nas_plugins.optuna.parameters import (
     is_expressible,
     space_of,
 )
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, require_space
 from nas_plugins.strategies import create
 from nas_plugins.strategies.base import Observation, Score, Strategy
 
@@ -81,6 +81,8 @@ class ArchitectureSampler(BaseSampler):
         >>> study.optimize(lambda trial: suggest(trial, space)["depth"], n_trials=20)
     """
 
+    _distributions: dict[str, BaseDistribution]
+
     def __init__(
         self,
         strategy: Strategy | str | Callable[[SearchSpace], Strategy],
@@ -99,7 +101,7 @@ class ArchitectureSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._make = self._factory(strategy)
         self._follows_study = space is None
-        self._use_space(space or _UNKNOWN)
+        self._use_space(_UNKNOWN if space is None else require_space(space))
         self._history: StudyHistory | None = None
         self._lock = threading.RLock()
 
@@ -152,6 +154,15 @@ class ArchitectureSampler(BaseSampler):
                 return dict(self._distributions)
             self._read(study)
             common = self._common or {}
+            for name, distribution in common.items():
+                if not is_expressible(distribution) and name not in self._noted:
+                    self._noted.add(name)
+                    _log.warning(
+                        "parameter %r is drawn at random, since its %s is no decision: expected "
+                        "choices that are distinct strings, finite numbers or booleans",
+                        name,
+                        distribution,
+                    )
             return {name: d for name, d in sorted(common.items()) if is_expressible(d)}
 
     def sample_relative(
@@ -163,6 +174,7 @@ class ArchitectureSampler(BaseSampler):
             self._read(study)
             if self._follows_study and search_space != self._distributions:
                 self._use_space(space_of(search_space))
+                self._distributions = search_space  # a space has no steps, so not its own
                 self._tell_again()
             proposal = self._ask(study, trial)
             return {label: c for label, c in proposal.items() if label in search_space}

@@ -1,23 +1,20 @@
 """Published search spaces, one file each, found by name.
 
 :func:`load` also takes ``package.module:callable`` or ``path/to/file.py:callable``, where
-the callable returns a :class:`~nas_plugins.SearchSpace`, so that commands and hosts which
-start in another process reach a space of the user's own.
+the callable returns a :class:`~nas_plugins.SearchSpace` or is a network that takes ``choose``,
+so that commands and hosts which start in another process reach a space of the user's own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 from nas_plugins.errors import NasPluginsError
+from nas_plugins.registry import module_of
 from nas_plugins.space import SearchSpace
 
 __all__ = ["REGISTRY", "SpaceNameError", "load"]
@@ -58,6 +55,8 @@ def load(name: str, **options: Any) -> SearchSpace:
         SpaceNameError: Nothing there, not a space, or an unknown option.
     """
     function = _resolve(name)
+    if next(iter(inspect.signature(function).parameters), "") == "choose":
+        function = partial(SearchSpace.from_network, function)
     known = inspect.signature(function).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     unknown = [] if open_ended else sorted(set(options) - set(known))
@@ -85,38 +84,11 @@ def _resolve(name: str) -> Callable[..., Any]:
     try:
         if target is not None:
             module = importlib.import_module(f".{source}", __name__)
-        elif source.endswith(".py"):
-            module = _module_of_file(Path(source))
         else:
-            module = importlib.import_module(source)
+            module = module_of(source)
         function = getattr(module, attribute)
     except (ImportError, AttributeError, FileNotFoundError) as error:
         raise SpaceNameError(f"space {name!r} cannot be loaded: {error}") from error
     if not callable(function):
         raise SpaceNameError(f"{name!r} is a {type(function).__name__}; expected a callable")
     return function
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    """The module of a file, loaded once: its classes are pickled by the module's name."""
-    path = path.resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    # Another file of this name may be loaded; the longer name is this file's alone.
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    for name in (path.stem, f"{path.stem}_{digest}"):
-        loaded = sys.modules.get(name)
-        if loaded is None:
-            break
-        if Path(getattr(loaded, "__file__", None) or "").resolve() == path:
-            return loaded
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]  # half a module
-        raise
-    return module

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas_plugins.architecture import Architecture
 from nas_plugins.errors import ScoreError, UnsupportedSpaceError
-from nas_plugins.space import SearchSpace
+from nas_plugins.space import SearchSpace, require_space
 
 __all__ = ["Observation", "Score", "Strategy"]
 
@@ -67,7 +67,7 @@ class Strategy(ABC):
     """Whether scores with several objectives are understood."""
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
-        if not space.decisions:
+        if not require_space(space).decisions:
             raise UnsupportedSpaceError(
                 f"space {space.name!r} has no decision, so there is one architecture and nothing "
                 "to search; expected at least one choice"
@@ -165,7 +165,7 @@ class Strategy(ABC):
                 "numbers. Tell a failed evaluation as None"
             )
         self._check_number(len(values), architecture, score)
-        return values if several else values[0]
+        return values if len(values) > 1 else values[0]
 
     def _check_number(self, number: int, architecture: Architecture, score: Score) -> None:
         """Refuse another number of objectives than that of the scores before."""

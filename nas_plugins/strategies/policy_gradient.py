@@ -17,6 +17,10 @@ from nas_plugins.strategies.policies import Policy
 __all__ = ["PolicyGradient"]
 
 
+_LARGEST = 1e30
+"""Scores beyond it count as it, so that powers and squares of them are numbers."""
+
+
 class PolicyGradient(Strategy):
     """Proposals are drawn from a policy, which is updated after each batch of rewards.
 
@@ -80,7 +84,8 @@ class PolicyGradient(Strategy):
         if not isinstance(observation.score, float):  # None: it failed
             return
         row = self._policy.tokens.row(observation.architecture)
-        self._batch.append((row, self._reward(observation.score)))
+        score = max(-_LARGEST, min(observation.score, _LARGEST))
+        self._batch.append((row, self._reward(score)))
         if len(self._batch) == self.batch_size:
             rewards = np.array([reward for _, reward in self._batch])
             rows = np.stack([row for row, _ in self._batch])

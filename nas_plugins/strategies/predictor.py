@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 
 from nas_plugins.architecture import Architecture
-from nas_plugins.counting import count_assignments
 from nas_plugins.errors import NasPluginsError
 from nas_plugins.space import SearchSpace
 from nas_plugins.strategies.base import Observation, Strategy
@@ -142,7 +141,7 @@ class Predictor(Strategy):
     @cached_property
     def _all(self) -> tuple[Architecture, ...]:
         """The whole space if it is small, otherwise nothing."""
-        if count_assignments(self.space.decisions) > self.num_candidates:
+        if self.space.num_assignments > self.num_candidates:
             return ()
         return tuple(self.space.enumerate())
 

@@ -15,6 +15,8 @@ from nas_plugins.strategies.base import Observation, Strategy
 __all__ = ["RadialBasis"]
 
 _WEIGHTS = (0.3, 0.5, 0.8, 0.95)
+_MOST_CANDIDATES = 2000
+
 _MOST = 500
 
 
@@ -30,14 +32,15 @@ class RadialBasis(Strategy):
     Deviations: discrete decisions are coordinates of zeros and ones, and a variation draws
     another choice; a whole number that the step is too small for goes to the next one. The
     first proposals are random where the paper has a Latin hypercube. At most 500 observations,
-    the latest, carry the surrogate.
+    the latest, carry the surrogate. A failed evaluation counts as the worst score. The paper
+    ranks 100 candidates for each decision, here at most 2,000.
 
     Args:
         space: Where architectures come from.
         seed: Source of all randomness.
         horizon: Trials after which few decisions are varied at a time (the paper's N_max,
             200 there).
-        num_candidates: Variations that are ranked (the paper: 100 for each decision).
+        num_candidates: Variations that are ranked; default: 100 for each decision.
 
     Raises:
         ValueError: An option out of its range.
@@ -58,13 +61,15 @@ class RadialBasis(Strategy):
                 "and at least 1"
             )
         self.horizon = horizon
-        self.num_candidates = 100 * dimensions if num_candidates is None else num_candidates
+        most = min(100 * dimensions, _MOST_CANDIDATES)
+        self.num_candidates = most if num_candidates is None else num_candidates
         self.num_initial = 2 * (dimensions + 1)
         self._patience = max(5, dimensions)
         super().__init__(space, seed=seed)
 
     def _reset(self) -> None:
-        self._scored: list[tuple[float, Architecture]] = []
+        self._observed: list[tuple[float | None, Architecture]] = []
+        self._num_scored = 0
         self._known: set[Hashable] = set()
         self._best: tuple[float, Architecture] | None = None
         self._step = 0.2
@@ -72,14 +77,15 @@ class RadialBasis(Strategy):
 
     def _observe(self, observation: Observation) -> None:
         self._known.add(self.space.canonical(observation.architecture))
-        score = observation.score
-        if not isinstance(score, float):
-            return
-        self._scored.append((score, observation.architecture))
-        better = self._best is None or score > self._best[0]
+        score = observation.score if isinstance(observation.score, float) else None
+        self._observed.append((score, observation.architecture))
+        if score is not None:
+            self._num_scored += 1
+        better = score is not None and (self._best is None or score > self._best[0])
         if better:
+            assert score is not None
             self._best = score, observation.architecture
-        if len(self._scored) > self.num_initial:
+        if self._num_scored > self.num_initial:
             self._adapt(better)
 
     def _adapt(self, better: bool) -> None:
@@ -91,7 +97,7 @@ class RadialBasis(Strategy):
             self._step, self._failures = max(self._step / 2, 0.2 / 2**6), 0
 
     def _propose(self, number: int, rng: np.random.Generator) -> Architecture:
-        if len(self._scored) < self.num_initial or self._best is None:
+        if self._num_scored < self.num_initial or self._best is None:
             return self.space.sample(rng)
         candidates = self._variations(rng)
         if not candidates:
@@ -107,7 +113,7 @@ class RadialBasis(Strategy):
         assert self._best is not None
         best = self._best[1]
         labels = self.space.mutable(best)
-        after = len(self._scored) - self.num_initial + 1
+        after = self._num_scored - self.num_initial + 1
         total = max(2, self.horizon - self.num_initial)
         share = min(20 / max(1, len(labels)), 1.0)
         share *= max(0.0, 1 - math.log(min(after, total)) / math.log(total))
@@ -145,9 +151,11 @@ class RadialBasis(Strategy):
 
     def _surrogate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values and distances to the nearest observation, each ``(rows,)``."""
-        used = self._scored[-_MOST:]
+        used = self._observed[-_MOST:]
+        scores = [score for score, _ in used if score is not None]
+        worst = min(scores) if scores else 0.0
         x = np.stack([self.space.encode(architecture) for _, architecture in used])
-        y = np.array([score for score, _ in used])
+        y = np.array([worst if score is None else score for score, _ in used])
         y = np.maximum(y, np.median(y))  # the worse half would bend the surface (HORD's code)
         tail = np.hstack([np.ones((len(x), 1)), x])
         size = tail.shape[1]

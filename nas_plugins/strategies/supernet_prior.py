@@ -87,6 +87,7 @@ class SupernetPrior(Strategy):
         self.num_initial = num_initial
         self.prior_weight = prior_weight
         self.num_candidates = num_candidates
+        self._starts = [a for _, a in self.prior.scores if not space.is_forbidden(a)]
         self._worths = _Worths(self.prior) if self.prior.scores else None
         self.inner = strategies.create(inner, space, seed=seed, **(inner_options or {}))
         self.multi_objective = self.inner.multi_objective  # type: ignore[misc]
@@ -100,8 +101,8 @@ class SupernetPrior(Strategy):
         # The inner strategy has the same seed, and would draw the same without the last word.
         rng = np.random.default_rng((self.seed, number, attempt, 1))
         rank = number + attempt * self.num_initial
-        if number < self.num_initial and rank < len(self.prior.scores):
-            return self.space.sample(rng, given=self.prior.scores[rank][1])
+        if number < self.num_initial and rank < len(self._starts):
+            return self.space.sample(rng, given=self._starts[rank])
         if rng.random() * (self.prior_weight + number) < self.prior_weight:
             return self.prior.draw(self.space, rng)
         num = 1 if self._worths is None else self.num_candidates

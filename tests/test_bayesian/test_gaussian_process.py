@@ -19,6 +19,7 @@ from nas_plugins.bayesian.acquisition import ACQUISITIONS, KAPPA, acquisition, b
 from nas_plugins.bayesian.candidates import climb, vary
 from nas_plugins.bayesian.inputs import Inputs
 from nas_plugins.bayesian.pictures import draw_beliefs
+from nas_plugins.bayesian.surrogate import tamed
 from nas_plugins.strategies import Observation, RandomSearch, create
 from nas_plugins.testing.strategies import (
     StrategyContract,
@@ -327,3 +328,31 @@ def test_only_what_is_under_way_takes_places():
         strategy.tell(architecture, toy_score(architecture))
     assert len({strategy.ask(n, pending=n) for n in range(4)}) == 4
     assert strategy.ask(50, pending=0) == strategy.ask(3, pending=0)
+
+
+def test_failures_and_what_diverged_are_the_worst_of_the_others():
+    known = torch.tensor([-1.0, -1.2, -0.9, -1.1, -1.3])
+    told = torch.cat([known, torch.tensor([math.nan, -1e4])])
+    assert tamed(told).tolist() == pytest.approx([*known.tolist(), -1.3, -1.3])
+    far = torch.tensor([-1.0, -1.2, -0.9, -1.1, -5.0])  # bad, and not diverged
+    assert torch.equal(tamed(far), far)
+    assert tamed(torch.tensor([0.5, 0.5, 0.1])).tolist() == pytest.approx([0.5, 0.5, 0.1])
+
+
+@pytest.mark.parametrize("name", ["gp", "radial_basis", "proportional_improvement"])
+def test_what_fails_is_left(name):
+    """The best scores lie at the edge of what fails."""
+    space = SearchSpace(ConfigurationSpace({"width": (0.0, 1.0), "depth": (0.0, 1.0)}))
+    strategy, failed = create(name, space, seed=0), []
+    for _ in range(40):
+        architecture = strategy.ask()
+        total = architecture["width"] + architecture["depth"]
+        failed.append(total > 1.2)
+        strategy.tell(architecture, None if failed[-1] else total)
+    assert sum(failed[20:]) < 10
+
+
+def test_one_training_that_diverged_does_not_blind_the_model():
+    strategy = GaussianProcess(plane(), seed=0, num_initial=6)
+    strategy.tell(strategy.ask(), -1e9)
+    assert regret(strategy, 30) < 0.1

@@ -311,3 +311,12 @@ def test_arguments_of_the_verbs(ask, words):
 
     with pytest.raises(UnsupportedSpaceError, match=words):
         SearchSpace.from_network(Net)
+
+
+def test_a_network_that_asks_nothing_is_named():
+    class Forgotten(nn.Module):
+        def __init__(self, channels=4):
+            super().__init__()
+
+    with pytest.raises(UnsupportedSpaceError, match=r"'Forgotten' asked for no choice; expected"):
+        SearchSpace.from_network(Forgotten)

@@ -15,6 +15,7 @@ from ConfigSpace import (
     Float,
     ForbiddenAndConjunction,
     ForbiddenEqualsClause,
+    ForbiddenInClause,
     GreaterThanCondition,
     InCondition,
     Integer,
@@ -291,3 +292,41 @@ def test_a_long_range_in_a_condition_is_counted_by_its_parts():
     config_space.add(GreaterThanCondition(config_space["a"], config_space["n"], 500))
     config_space.add(InCondition(config_space["b"], config_space["n"], [7, 600]))
     assert SearchSpace(config_space).size == (499 + 3) + 2 * (10**9 - 501 + 3)
+
+
+def test_a_clause_forbids_nothing_else():
+    """ConfigSpace takes "inactive is not x" for true; here what is inactive decides nothing."""
+    config_space = ConfigurationSpace(
+        {
+            "optimizer": ["sgd", "adam"],
+            "schedule": ["none", "step"],
+            "warmup": (1, 5),
+            "size": [1, 2],
+        }
+    )
+    config_space.add(
+        EqualsCondition(config_space["schedule"], config_space["optimizer"], "sgd"),
+        NotEqualsCondition(config_space["warmup"], config_space["schedule"], "none"),
+        ForbiddenAndConjunction(
+            ForbiddenEqualsClause(config_space["optimizer"], "sgd"),
+            ForbiddenEqualsClause(config_space["size"], 2),
+        ),
+    )
+    space = SearchSpace(config_space)
+    assert space.size == 2 + 6  # adam with two sizes, sgd with one
+    assert Architecture({"optimizer": "adam", "size": 2}) in space
+    assert Architecture({"optimizer": "sgd", "schedule": "none", "size": 2}) not in space
+    assert len(set(space.enumerate())) == 8
+
+
+def test_what_a_clause_forbids_early_is_not_enumerated():
+    config_space = ConfigurationSpace()
+    config_space.add(Categorical("a00", ["x", "y"], default="y"))
+    config_space.add([Categorical(f"a{i:02}", ["x", "y"]) for i in range(1, 40)])
+    first, second = config_space["a00"], config_space["a01"]
+    config_space.add(
+        ForbiddenAndConjunction(
+            ForbiddenEqualsClause(first, "x"), ForbiddenInClause(second, ["x", "y"])
+        )
+    )
+    assert next(SearchSpace(config_space).enumerate())["a00"] == "y"  # not after 2**39 others

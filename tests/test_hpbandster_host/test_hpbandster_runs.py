@@ -26,7 +26,7 @@ from hpbandster_toy import (
     toy_space,
 )
 
-from lightning_modules import DigitsDataModule, train_child
+from lightning_modules import DataError, DigitsDataModule, train_child
 from nas_plugins import Architecture, Budget, SearchSpace, UnsupportedSpaceError, strategies
 from nas_plugins.drawing import Objective, Result, write_report
 from nas_plugins.hpbandster import WorkerDiedError, run
@@ -358,3 +358,22 @@ def test_promoted_children_go_on_from_their_checkpoints(tmp_path):
     assert longest.loss == 1 - unbroken.score
     metrics = longest.info["metrics"]
     assert {name: metrics[name] for name in unbroken.metrics} == unbroken.metrics
+
+
+def test_mended_arguments_find_the_directory_free(space, tmp_path):
+    with pytest.raises(UnsupportedSpaceError):
+        run(space, evaluate=lambda architecture, budget: 0.5, directory=tmp_path / "run")
+    run(space, evaluate=toy_score, max_budget=1, directory=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"data": "digits"}, DataError, "expected an ImageDataModule"),
+        ({"training": {"lr": 0.1}}, TypeError, "training has 'lr'"),
+        ({"num_iterations": 0}, ValueError, "num_iterations is 0"),
+    ],
+)
+def test_what_every_child_would_fail_by_is_refused(space, options, error, text):
+    with pytest.raises(error, match=text):
+        run(space, **options)

@@ -14,6 +14,7 @@ import torch
 from ConfigSpace import ConfigurationSpace
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from lightning_modules import ChildClassifier, DataError, DatasetDataModule, train_child
 from lightning_modules.training import ChildResult
@@ -401,3 +402,48 @@ def test_truncated_checkpoint_names_file_and_cure(space, architecture, digits, t
 def test_a_training_that_ends_before_its_first_score_is_named(space, architecture, digits, option):
     with pytest.raises(ValueError, match="ended before an epoch was validated, with trainer_opt"):
         train(space, architecture, digits, trainer_options=option)
+
+
+class Sigmoid(Dropping):
+    """The same weights by the same name, and another network."""
+
+    def forward(self, x):
+        return super().forward(x).sigmoid()
+
+
+Sigmoid.__qualname__ = Dropping.__qualname__
+
+
+def test_a_corrected_network_or_data_is_trained_anew(tmp_path):
+    wrong = TensorDataset(torch.zeros(60, 1, 8, 8), torch.arange(60) % 10)
+    right = TensorDataset(torch.rand(60, 1, 8, 8), torch.arange(60) % 10)
+    made = []
+    for network, images in ((Dropping, wrong), (Dropping, right), (Sigmoid, right)):
+        space = SearchSpace.from_network(network)
+        data = DatasetDataModule(images, right, batch_size=20)
+        made.append(train(space, space.default(), data, directory=tmp_path))
+    assert [result.epochs_saved for result in made] == [0, 0, 0]
+    assert len({result.checkpoint for result in made}) == 3
+    again = train(space, space.default(), data, directory=tmp_path)
+    assert (again.checkpoint, again.score) == (made[-1].checkpoint, made[-1].score)
+
+
+def test_images_that_are_drawn_anew_do_not_keep_a_training_from_going_on(tmp_path):
+    class Noise(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image + torch.rand(()), label
+
+    images = Noise(torch.rand(60, 1, 8, 8), torch.arange(60) % 10)
+    space = SearchSpace.from_network(Dropping)
+    results = [
+        train(space, space.default(), DatasetDataModule(images, images), directory=tmp_path)
+        for _ in range(2)
+    ]
+    assert results[0].checkpoint == results[1].checkpoint
+
+
+def test_a_training_option_without_its_prefix_is_named(digits):
+    space = SearchSpace.from_network(Dropping).join(ConfigurationSpace({"learning_rate": (0.1, 1)}))
+    with pytest.warns(UserWarning, match="its label would be 'train/learning_rate'"):
+        train(space, space.default(), digits)

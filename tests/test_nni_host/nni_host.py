@@ -18,12 +18,16 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples" / "nni"
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Host:
     def __init__(self, home):
         self.home = home
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.env = {
             **os.environ,
             "HOME": str(home),
@@ -48,8 +52,17 @@ class Host:
         return output
 
     def create(self, config):
-        output = self.nnictl("create", "--config", config, "--port", self.port)
+        output = self.start("create", "--config", config)
         return re.search(r"nnictl stop (\w+)", output).group(1)
+
+    def start(self, *arguments):
+        """``nnictl`` gives its manager a few seconds to answer, which a slow machine may need."""
+        for _ in range(3):
+            try:
+                return self.nnictl(*arguments, "--port", self.port)
+            except AssertionError:
+                self.port = free_port()
+        return self.nnictl(*arguments, "--port", self.port)
 
     def directory(self, experiment):
         return self.home / "nni-experiments" / experiment

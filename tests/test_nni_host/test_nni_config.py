@@ -17,7 +17,7 @@ from nni.experiment.config import ExperimentConfig
 from nni.runtime.tuner_command_channel import CommandType
 from nni.tools.package_utils import create_customized_class_instance
 
-from nas_plugins import SearchSpace, UnsupportedSpaceError, spaces
+from nas_plugins import NasPluginsError, SearchSpace, UnsupportedSpaceError, spaces
 from nas_plugins import nni as host
 from nas_plugins.cli import main as nas_plugins_main
 from nas_plugins.nni import (
@@ -188,7 +188,7 @@ def test_hyperband_promotes_though_the_next_request_follows_at_once(alone, monke
     monkeypatch.setattr(
         advisor, "_channel", SimpleNamespace(_receive=commands.get, disconnect=lambda: None)
     )
-    running = threading.Thread(target=advisor.run)
+    running = threading.Thread(target=advisor.run, daemon=True)
     running.start()
     commands.put((CommandType.Initialize, nni.dump({"n": {"_type": "randint", "_value": [0, 9]}})))
     sent.get(timeout=60)
@@ -426,3 +426,26 @@ def test_an_export_holds_whole_trainings_only(tmp_path, monkeypatch, capsys):
     assert [row["trial"] for row in found] == ["whole"]
     assert main(["report", "x"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("stopped")
+
+
+def test_hyperband_is_not_resumed(alone, monkeypatch):
+    resumes = SimpleNamespace(NNI_MODE="resume")
+    monkeypatch.setattr("nas_plugins.nni.hyperband.dispatcher_env_vars", resumes)
+    with pytest.raises(NasPluginsError, match="cannot be resumed: its brackets are not stored"):
+        MendedHyperband(R=2, eta=2)
+
+
+@pytest.mark.parametrize("mode", ["maximize", "minimize"])
+def test_trainings_without_a_score_are_the_worst_of_their_rung(mode, alone, monkeypatch):
+    advisor = MendedHyperband(mode, R=4, eta=2)
+    monkeypatch.setattr(advisor, "send", lambda *_: None)
+    advisor.handle_update_search_space({"n": {"_type": "randint", "_value": [0, 99]}})
+    advisor.credit = 0
+    first = [advisor._get_one_trial_job() for _ in range(4)]
+    told = first[2]["parameter_id"]
+    advisor.brackets["0-2"].set_config_perf(0, told, 0, 0.5)
+    for job in first:
+        advisor._handle_trial_end(job["parameter_id"])
+    promoted = [advisor._get_one_trial_job()["parameters"] for _ in range(2)]
+    assert [p["TRIAL_BUDGET"] for p in promoted] == [2, 2]
+    assert promoted[0]["n"] == first[2]["parameters"]["n"]

@@ -81,7 +81,7 @@ def test_stop_and_resume_lose_and_double_nothing(host):
     host.nnictl("stop", experiment)
     before = len(host.results(experiment))
     assert 2 <= before < 5
-    host.nnictl("resume", experiment, "--port", host.port)
+    host.start("resume", experiment)
     host.wait_done(400)
     log = (directory / "log" / "dispatcher.log").read_text()
     assert f"Resumed with {before} results" in log

@@ -536,3 +536,51 @@ def test_the_tuner_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_resume_after_trials_that_died_without_a_word(tmp_path, monkeypatch):
+    """They are told as failed where they were in the unbroken run, not at the end."""
+    tuner, experiment = started(), Experiment(tmp_path / "e")
+    drive(tuner, 2, experiment)
+    for i in (2, 5):
+        experiment.submit(f"t{i}", tuner.generate_parameters(i))
+        experiment.event(f"t{i}", "FAILED")
+        tuner.trial_end(i, False)
+        drive(tuner, 2, experiment, start=i + 1)
+    resumed = experiment.resumed(monkeypatch)
+    assert [o.score is None for o in tuner.history] == [False, False, True, False, False, True] + [
+        False,
+        False,
+    ]
+    assert resumed.history == tuner.history
+    assert resumed.generate_parameters(8) == tuner.generate_parameters(8)
+
+
+def test_what_died_without_a_word_is_not_under_way(monkeypatch):
+    tuner = started()
+    first, second = tuner.generate_parameters(0), tuner.generate_parameters(1)
+    assert first != second
+    tuner.trial_end(0, False)
+    strategy, asked = tuner._ready(), []
+
+    def ask(number, pending):
+        asked.append(pending)
+        return strategy.space.default()
+
+    monkeypatch.setattr(strategy, "ask", ask)
+    tuner.generate_parameters(2)
+    assert asked == [1]  # whichever of the two it is
+
+
+def test_pending_trials_are_found_in_a_space_that_grew():
+    small = SearchSpace(ConfigurationSpace({"op": ["a", "b"]}))
+    large = SearchSpace(ConfigurationSpace({"op": ["a", "b", "c"], "n": (1, 3)}))
+    tuner = started(small)
+    parameters = tuner.generate_parameters(0)
+    tuner.update_search_space(to_nni(large))
+    value = final_metric(architecture_of(small, parameters), 0.5)
+    tuner.receive_trial_result(0, parameters, value, trial_job_id="t0")
+    ((architecture, score),) = [(o.architecture, o.score) for o in tuner.history]
+    assert architecture in large
+    assert score == 0.5
+    assert not tuner._pending

@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 
 from nas_plugins import Architecture, ArchitectureError, SearchSpace, UnsupportedSpaceError
 from nas_plugins.optuna import (
+    ArchitectureSampler,
     RegularizedEvolutionSampler,
     architecture_of,
     distributions,
@@ -155,10 +156,25 @@ def test_a_fixed_trial_replays_an_architecture() -> None:
 def test_an_architecture_of_a_smaller_space_is_completed() -> None:
     old = SearchSpace(ConfigurationSpace({"op": ["conv", "pool"], "gone": (0, 3)}))
     new = SearchSpace(ConfigurationSpace({"op": ["conv", "pool"], "extra": [5, 6]}))
-    study = optuna.create_study()
+    study = optuna.create_study(sampler=ArchitectureSampler("random", old, seed=0))
     study.optimize(lambda trial: len(suggest(trial, old)), n_trials=1)
     trial = study.trials[0]
     assert architecture_of(trial, new) == Architecture({"op": trial.params["op"], "extra": 5})
+    anybodys = optuna.create_study()
+    anybodys.optimize(lambda trial: len(suggest(trial, old)), n_trials=1)
+    with pytest.raises(ArchitectureError, match="lacks a choice at 'extra'"):
+        architecture_of(anybodys.trials[0], new)  # it only shares a label
+
+
+def test_steps_end_at_the_top_and_rounding_is_forgiven() -> None:
+    space = space_of({"x": FloatDistribution(0.1, 0.3, step=0.1)})
+    assert space.decisions["x"].choices == (0.1, 0.2, 0.3)
+    wide = space_of({"x": FloatDistribution(0.1, 0.5, step=0.1)})
+    assert 0.3 not in (wide.decisions["x"].choices or ())
+    trial = optuna.trial.create_trial(
+        value=1.0, params={"x": 0.3}, distributions={"x": FloatDistribution(0.1, 0.5, step=0.1)}
+    )
+    assert architecture_of(trial, wide)["x"] == wide.decisions["x"].choices[2]
 
 
 def test_a_trial_of_another_space_is_named() -> None:

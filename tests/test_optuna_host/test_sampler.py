@@ -17,7 +17,13 @@ from ConfigSpace import ConfigurationSpace
 from optuna.trial import TrialState, create_trial
 
 import nas_plugins.optuna
-from nas_plugins import Architecture, NasPluginsError, ScoreError, SearchSpace
+from nas_plugins import (
+    Architecture,
+    NasPluginsError,
+    ScoreError,
+    SearchSpace,
+    UnsupportedSpaceError,
+)
 from nas_plugins.optuna import (
     ArchitectureSampler,
     RandomArchitectureSampler,
@@ -529,3 +535,40 @@ def test_trials_at_the_same_time_differ_after_another_samplers(storage, tmp_path
     assert len({Architecture({**a, "rate": 0.5}) for a in at_once}) == 4
     pending = study.sampler._history.num_pending(study.trials[-1], 99)
     assert pending == 3
+
+
+def test_steps_are_searched_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a space, a parameter with a step is a decision like others."""
+    sampler = ArchitectureSampler("random", seed=0)
+    study = optuna.create_study(sampler=sampler)
+    replays = []
+    real = ArchitectureSampler._tell_again
+    monkeypatch.setattr(
+        ArchitectureSampler, "_tell_again", lambda self: (replays.append(1), real(self))
+    )
+    study.optimize(lambda trial: trial.suggest_float("x", 0.1, 0.7, step=0.1), n_trials=80)
+    assert len(replays) == 2  # at the start, and once the space is known
+    assert sampler.strategy.num_told == 79
+    assert sum(trial.params["x"] == 0.7 for trial in study.trials[1:]) > 4
+
+
+def test_a_parameter_that_is_no_decision_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    study = optuna.create_study(sampler=ArchitectureSampler("random", seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("other", [None, 1])
+        return trial.suggest_float("x", 0, 1)
+
+    with caplog.at_level(logging.WARNING):
+        study.optimize(objective, n_trials=4)
+    assert sum("parameter 'other' is drawn at random" in m for m in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("given", ["nas_bench_201", SearchSpace])
+def test_what_is_no_space_is_named(given: Any) -> None:
+    with pytest.raises(UnsupportedSpaceError, match="expected a SearchSpace, got .*; make it one"):
+        ArchitectureSampler("random", given)
+    with pytest.raises(UnsupportedSpaceError, match="expected a SearchSpace"):
+        suggest(optuna.trial.FixedTrial({}), given)
+    with pytest.raises(UnsupportedSpaceError, match="expected a SearchSpace"):
+        create("random", given)

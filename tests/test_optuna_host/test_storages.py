@@ -77,21 +77,23 @@ def test_threads_share_a_storage(storage: Any) -> None:
 
 
 WORKER = """
-import sys
-import optuna
+import os, sys, time
 from benchmarks.kill9_optuna import work
 from pathlib import Path
-work("journal", Path(sys.argv[1]), int(sys.argv[2]))
+path = Path(sys.argv[1])
+path.with_suffix(f".{os.getpid()}").touch()
+while len(list(path.parent.iterdir())) < 2:  # else one may do it all before the other begins
+    time.sleep(0.01)
+work("journal", path, int(sys.argv[2]))
 """
 
 
 @pytest.mark.host
 def test_processes_share_a_study(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(path), "20"], stdout=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
+    command = [sys.executable, "-c", WORKER, str(path), "60"]
+    nothing = subprocess.DEVNULL
+    workers = [subprocess.Popen(command, stdin=nothing, stdout=nothing) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     study = optuna.load_study(
         study_name="killed", storage=JournalStorage(JournalFileBackend(str(path)))

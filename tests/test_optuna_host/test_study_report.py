@@ -82,7 +82,7 @@ def test_names_are_given_or_the_metric_names(tmp_path: Path) -> None:
     study.set_metric_names(["loss", "gain"])
     write_study_report(study, SPACE, page)
     assert '{"name":"gain","maximize":true}' in page.read_text("utf-8")
-    with pytest.raises(ValueError, match="argument 2 is longer"):
+    with pytest.raises(ValueError, match="expected 2, as many as study"):
         write_study_report(study, SPACE, page, objectives=["loss"])
 
 
@@ -120,3 +120,12 @@ def test_the_space_that_the_study_notes(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.dumps("--space nas_bench_201 --space-option channels=2")[:-1] in page.read_text()
     assert main(["report", "--storage", str(tmp_path / "absent"), str(page)]) == 2
     assert "no journal" in capsys.readouterr().err
+
+
+def test_a_very_large_number_is_a_cost_like_others(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    trial.set_user_attr("parameters", 2**70)
+    suggest(trial, SPACE)
+    study.tell(trial, 0.5)
+    assert write_study_report(study, SPACE, tmp_path / "page.html").is_file()

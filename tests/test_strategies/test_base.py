@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace, ForbiddenAndConjunction, ForbiddenEqualsClause
+from ConfigSpace import (
+    Categorical,
+    ConfigurationSpace,
+    ForbiddenAndConjunction,
+    ForbiddenEqualsClause,
+)
 
 from nas_plugins import ScoreError, SearchSpace, UnsupportedSpaceError
 from nas_plugins.strategies import REGISTRY, Deduplicated, Predictor, RandomSearch, create
@@ -95,3 +100,30 @@ def test_a_parent_without_a_legal_neighbour_is_no_end(name):
 def test_options_out_of_their_range_are_named(name, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} is "):
         create(name, toy_space(), **options)
+
+
+def test_scores_with_one_objective_are_one_number():
+    strategy = create("regularized_evolution", toy_space(), population_size=2, sample_size=1)
+    strategy.tell(strategy.ask(), (0.5,))
+    strategy.tell(strategy.ask(), 0.7)
+    assert strategy.ask() in strategy.space
+
+
+@pytest.mark.parametrize("name", ["reinforce", "ppo"])
+def test_a_reward_may_be_as_large_as_a_number_can(name):
+    strategy = create(name, toy_space(), batch_size=1)
+    for score in (1e300, -1e300):
+        strategy.tell(strategy.ask(), score)
+    assert strategy.ask() in strategy.space
+
+
+def test_a_choice_that_the_prior_rules_out_is_not_proposed():
+    config_space = ConfigurationSpace()
+    config_space.add(Categorical("op", ["a", "b", "broken"], weights=[1, 1, 0]))
+    strategy = create(
+        "regularized_evolution", SearchSpace(config_space), **SMALL["regularized_evolution"]
+    )
+    for _ in range(40):
+        architecture = strategy.ask()
+        assert architecture["op"] != "broken"
+        strategy.tell(architecture, 0.5)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace, Float
+from ConfigSpace import ConfigurationSpace, Float, ForbiddenEqualsClause
 
 from nas_plugins import Architecture, SearchSpace
 from nas_plugins.prior import Prior, PriorError
@@ -267,3 +267,14 @@ def test_files_and_spaces_that_do_not_fit(tmp_path):
         make(elsewhere, prior=prior)
     with pytest.raises(PriorError, match="no such decision"):
         make(elsewhere, prior=Prior([(1, {"other": "z"})]))
+
+
+def test_a_start_that_a_clause_forbids_is_passed_over():
+    config_space = ConfigurationSpace({"op": ["a", "b"], "n": (0, 3)})
+    config_space.add(ForbiddenEqualsClause(config_space["op"], "b"))
+    space = SearchSpace(config_space)
+    prior = Prior(
+        [(0.9, Architecture({"op": "b", "n": 1})), (0.8, Architecture({"op": "a", "n": 2}))]
+    )
+    strategy = SupernetPrior(space, prior=prior, num_initial=2)
+    assert dict(strategy.ask()) == {"op": "a", "n": 2}

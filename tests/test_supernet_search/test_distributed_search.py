@@ -12,7 +12,10 @@ def run(function, *arguments, **options):
     context.set_forkserver_preload(["lightning_modules.supernet"])
     process = context.Process(target=function, args=arguments, kwargs=options)
     process.start()
-    process.join(120)
+    process.join(400)
+    if process.is_alive():
+        process.kill()
+        raise AssertionError("not done within 400 s")
     return process.exitcode
 
 

@@ -337,15 +337,14 @@ def test_two_processes_make_as_many_trials_as_were_asked_for(tmp_path, monkeypat
         done.append(architecture)
         if len(done) == 1:
             study = optuna.load_study(study_name="random", storage=storage)
-            study.add_trial(study.trials[0]) if study.trials[0].state.is_finished() else None
-            for _ in range(2):
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        value=0.1, params=study.trials[0].params,
-                        distributions=study.trials[0].distributions,
-                        user_attrs=study.trials[0].user_attrs,
-                    )
-                )  # fmt: skip
+            running = study.trials[0]
+            other = optuna.trial.create_trial(
+                value=0.1,
+                params=running.params,
+                distributions=running.distributions,
+                user_attrs=running.user_attrs,
+            )
+            study.add_trials([other, other])
         return real(space, architecture, *arguments, **options)
 
     monkeypatch.setattr(search, "train_child", train)

@@ -184,8 +184,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     def _look(self, part: Dataset[Any]) -> str:
         size, digest = len(part), hashlib.sha256()  # type: ignore[arg-type]
-        some = [part[i * size // _LOOKED_AT] for i in range(_LOOKED_AT)]
-        for tensor in Collate(self.num_classes, self.mean, self.std)(some):
+        some = [part[i * size // _LOOKED_AT] for i in range(_LOOKED_AT) if size]
+        for tensor in Collate(self.num_classes, self.mean, self.std)(some) if some else ():
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 

@@ -566,11 +566,8 @@ def require_space(space: object) -> SearchSpace:
     if isinstance(space, SearchSpace):
         return space
     kind = f"the class {space.__name__}" if isinstance(space, type) else repr(space)
-    cure = {type: "SearchSpace.from_network(...)", str: "nas_plugins.spaces.load(...)"}
-    raise UnsupportedSpaceError(
-        f"expected a SearchSpace, got {kind}; "
-        f"make it one: {cure.get(type(space), 'SearchSpace.from_network(...)')}"
-    )
+    makes = "nas_plugins.spaces.load" if isinstance(space, str) else "SearchSpace.from_network"
+    raise UnsupportedSpaceError(f"expected a SearchSpace, got {kind}; make it one: {makes}(...)")
 
 
 def joined_canonical(

@@ -499,7 +499,7 @@ class Supernet(nn.Module):
         return child
 
     def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
-        """Gates go where parameters and buffers go; they are none, as no checkpoint holds them."""
+        """Gates go where parameters and buffers go; they are neither, being state of a step."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for gate in self.gates.values():
             if gate.weights is not None:

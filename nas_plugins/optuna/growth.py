@@ -11,14 +11,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_plugins.errors import ArchitectureError
-from nas_plugins.optuna.parameters import architecture_of, distributions
+from nas_plugins.optuna.parameters import GROWN_FROM, architecture_of, distributions
 from nas_plugins.space import SearchSpace
 
 __all__ = ["grown_study"]
 
 _log = logging.getLogger(__name__)
-
-_GROWN_FROM = "nas_plugins:grown_from"
 
 
 def grown_study(
@@ -67,7 +65,7 @@ def grown_study(
         load_if_exists=True,
         **options,
     )
-    there = {trial.system_attrs.get(_GROWN_FROM) for trial in grown.get_trials(deepcopy=False)}
+    there = {trial.system_attrs.get(GROWN_FROM) for trial in grown.get_trials(deepcopy=False)}
     num_left_out = 0
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished() or trial.number in there:
@@ -100,7 +98,7 @@ def _widened(trial: FrozenTrial, space: SearchSpace) -> FrozenTrial:
     widened = copy.deepcopy(trial)
     widened.params = {**choices, **{name: trial.params[name] for name in others}}
     widened.distributions = {**{label: known[label] for label in choices}, **others}
-    key, number = _GROWN_FROM, trial.number
+    key, number = GROWN_FROM, trial.number
     # Kept under a name of its own: the trial gets a new number in the new study.
     widened.system_attrs = {**trial.system_attrs, key: number}
     return widened

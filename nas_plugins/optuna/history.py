@@ -14,9 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_plugins.optuna.worker import Worker
 
-__all__ = ["StudyHistory", "completion_order"]
+__all__ = ["NUMBER", "StudyHistory", "completion_order"]
 
-_NUMBER = "nas_plugins:number"
+NUMBER = "nas_plugins:number"
+"""System attribute of a trial: which proposal of the study it holds."""
+
 _WORKER = "nas_plugins:worker"
 _FAILED = "nas_plugins:failed"
 
@@ -85,7 +87,7 @@ class StudyHistory:
             # of study.ask may be told by anybody.
             if trial.state is not TrialState.FAIL or _has_failed(trial):
                 self._unread.append(trial)
-                self._hold(trial.system_attrs.get(_NUMBER))
+                self._hold(trial.system_attrs.get(NUMBER))
             else:
                 self._lose(trial)
 
@@ -106,7 +108,7 @@ class StudyHistory:
     def number_held(self, trial: FrozenTrial) -> int | None:
         """The proposal number a trial had when it was last read."""
         known = self._open.get(trial.number)
-        return None if known is None else known.system_attrs.get(_NUMBER)
+        return None if known is None else known.system_attrs.get(NUMBER)
 
     def number(self, trial: FrozenTrial) -> int:
         """The proposal number of a running trial; taken now if it has none.
@@ -128,7 +130,7 @@ class StudyHistory:
         self._see_deaths()
         number = self._free_number(trial.number) if held is None else held
         while True:
-            self._set(trial, _NUMBER, number)
+            self._set(trial, NUMBER, number)
             if isinstance(self._storage, InMemoryStorage):  # one process, whose sampler locks
                 return number
             self._refresh()
@@ -153,7 +155,7 @@ class StudyHistory:
         taken, num_before = self._taken_by_others(trial_number)
         if contested is not None:
             num_before += sum(
-                other.number < trial_number and other.system_attrs.get(_NUMBER) == contested
+                other.number < trial_number and other.system_attrs.get(NUMBER) == contested
                 for other in self._open.values()
             )
         number = self._floor
@@ -215,11 +217,11 @@ class StudyHistory:
             if other.number == trial_number:
                 continue
             worker, to_the_end = _worker_of(other)
-            if _NUMBER in other.system_attrs:
+            if NUMBER in other.system_attrs:
                 if to_the_end and worker in self._gone:
                     self._lose(other)
                 else:
-                    taken.add(other.system_attrs[_NUMBER])
+                    taken.add(other.system_attrs[NUMBER])
             elif worker is not None and other.number < trial_number:
                 num_before += worker not in self._gone
         latest = time.monotonic() - self._patience_s
@@ -228,7 +230,7 @@ class StudyHistory:
 
     def _lose(self, trial: FrozenTrial) -> None:
         """Keep the number of a trial whose process died, if Optuna will repeat the trial."""
-        number = trial.system_attrs.get(_NUMBER)
+        number = trial.system_attrs.get(NUMBER)
         if self._patience_s and number is not None:
             self._lost.setdefault(trial.number, (number, time.monotonic()))
 

@@ -27,14 +27,24 @@ from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from nas_plugins.architecture import Architecture, Choice
 from nas_plugins.decision import Decision
 from nas_plugins.errors import ArchitectureError, UnsupportedSpaceError
+from nas_plugins.optuna.history import NUMBER
 from nas_plugins.space import SearchSpace, require_space
 
-__all__ = ["architecture_of", "distributions", "is_expressible", "space_of", "suggest"]
+__all__ = [
+    "GROWN_FROM",
+    "architecture_of",
+    "distributions",
+    "is_expressible",
+    "space_of",
+    "suggest",
+]
 
 _MAX_STEPS = 1000
 
-_OWN = {"nas_plugins:number", "nas_plugins:grown_from"}
-"""System attributes of trials that a sampler of this package proposed, or that were taken over."""
+GROWN_FROM = "nas_plugins:grown_from"
+"""System attribute of a trial that was taken over: its number in the study before."""
+
+_OWN = {NUMBER, GROWN_FROM}
 
 
 def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:

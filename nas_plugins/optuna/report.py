@@ -13,12 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_plugins.architecture import Architecture
 from nas_plugins.drawing import Objective, Result, write_report
 from nas_plugins.errors import ArchitectureError
+from nas_plugins.estimators.worth import COUNTED, MEASURED
 from nas_plugins.optuna.parameters import architecture_of
 from nas_plugins.space import SearchSpace
 
 __all__ = ["KNOWN_COSTS", "results_of", "write_study_report"]
 
-KNOWN_COSTS = ("parameters", "multiply_adds", "bits", "latency_ms")
+KNOWN_COSTS = (*COUNTED, MEASURED)
 """User attributes that are costs wherever this package, or a user, sets them."""
 
 

@@ -15,9 +15,8 @@ from nas_plugins.strategies.base import Observation, Strategy
 __all__ = ["RadialBasis"]
 
 _WEIGHTS = (0.3, 0.5, 0.8, 0.95)
-_MOST_CANDIDATES = 2000
-
 _MOST = 500
+_MOST_CANDIDATES = 2000
 
 
 class RadialBasis(Strategy):
@@ -81,12 +80,11 @@ class RadialBasis(Strategy):
         self._observed.append((score, observation.architecture))
         if score is not None:
             self._num_scored += 1
-        better = score is not None and (self._best is None or score > self._best[0])
-        if better:
-            assert score is not None
+        before = self._best
+        if score is not None and (before is None or score > before[0]):
             self._best = score, observation.architecture
         if self._num_scored > self.num_initial:
-            self._adapt(better)
+            self._adapt(self._best is not before)
 
     def _adapt(self, better: bool) -> None:
         self._successes = self._successes + 1 if better else 0
